@@ -1,0 +1,12 @@
+"""DBNorm on Milvus: wrap a collection, fit once, search without hubs."""
+
+from dbnorm_vdb.errors import MissingDependencyError
+
+try:
+    import pymilvus as _client  # noqa: F401
+except ImportError as error:
+    raise MissingDependencyError("pymilvus", "milvus", "dbnorm_milvus") from error
+
+from dbnorm_milvus.adapter import MilvusAdapter
+
+__all__ = ["MilvusAdapter"]

@@ -1,0 +1,346 @@
+"""What is stored in Milvus, and how: one collection property, and companion collections.
+
+The user's rows are never rewritten. Per-item statistics live in `<name>__dbnorm` and `<name>__dbnorm_alt`, the slots
+of two generations that follow each other (after a fit, one of them is left), banks in `<name>__dbnorm_bank`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from pymilvus import DataType, MilvusClient, MilvusException
+
+from dbnorm_vdb.banks import Vectors
+from dbnorm_vdb.collection import BANK_SUFFIX, Page, Store, VectorInfo
+from dbnorm_vdb.errors import (
+    ForeignDataError,
+    UnknownVectorError,
+    UnsupportedMetricError,
+    UnsupportedVectorError,
+)
+from dbnorm_vdb.statistics import Floats, ItemId, ItemStatistics, Metric, StoredState
+
+KEY = "dbnorm"
+SLOT_SUFFIXES = ("__dbnorm", "__dbnorm_alt")
+METRICS = {"COSINE": Metric.COSINE, "IP": Metric.DOT, "L2": Metric.EUCLIDEAN}
+
+# fields of the companions; a collection of other fields under these names is not ours
+ITEM_FIELDS = ("generation", "biases", "activation")
+BANK_FIELDS = ("id", "generation", "bank", "vector")
+BANKS = ("query", "gallery")
+
+_WRITE_BATCH = 1000
+_LOOKUP_BATCH = 1000
+_IDS_PAGE = 10_000
+
+
+class MilvusStore(Store):
+    """One vector field of one collection, through the user's own client."""
+
+    engine = "milvus"
+    max_window = 16_384
+
+    def __init__(self, client: MilvusClient, collection_name: str, vector_field: str | None) -> None:
+        self.client = client
+        self.collection = collection_name
+        self._asked_vector = vector_field
+        self._info: VectorInfo | None = None
+        self._primary: dict[str, Any] = {}
+        self._banks = collection_name + BANK_SUFFIX
+
+    def close(self) -> None:
+        self.client.close()
+
+    # --- reading -----------------------------------------------------------------------------------------------
+
+    def describe(self) -> VectorInfo:
+        if self._info is None:
+            self._info = self._describe()
+        return self._info
+
+    def _describe(self) -> VectorInfo:
+        fields = {field["name"]: field for field in self.client.describe_collection(self.collection)["fields"]}
+        (self._primary,) = (field for field in fields.values() if field.get("is_primary"))
+        vectors = [name for name, field in fields.items() if "VECTOR" in DataType(field["type"]).name]
+        name = self._asked_vector
+        if name is None and len(vectors) == 1:
+            (name,) = vectors
+        if name is None or name not in vectors:
+            asked = "it has several: name one (vector_field=...)" if name is None else f"no vector field {name!r}"
+            raise UnknownVectorError(
+                f"collection {self.collection!r}: {asked}; its vector fields are {sorted(vectors) or 'none'}"
+            )
+        kind = DataType(fields[name]["type"])
+        if kind is not DataType.FLOAT_VECTOR:
+            raise UnsupportedVectorError(
+                f"collection {self.collection!r}: field {name!r} is a {kind.name}; supported is FLOAT_VECTOR"
+            )
+        metric = self._metric(name)
+        if metric not in METRICS:
+            raise UnsupportedMetricError(
+                f"collection {self.collection!r}: field {name!r} is compared by {metric or 'nothing (it has no index)'}"
+                f"; supported are {', '.join(METRICS)}"
+            )
+        return VectorInfo(name, int(fields[name]["params"]["dim"]), METRICS[metric])
+
+    def _metric(self, field: str) -> str | None:
+        for index_name in self.client.list_indexes(self.collection):
+            index = self.client.describe_index(self.collection, index_name)
+            if index and index.get("field_name") == field:
+                return str(index["metric_type"]).upper()
+        return None
+
+    @property
+    def primary_field(self) -> str:
+        """The name of the user's primary key."""
+        self.describe()
+        return str(self._primary["name"])
+
+    @property
+    def payload_fields(self) -> list[str]:
+        """The names of the user's fields other than vectors, and what holds the dynamic ones."""
+        description = self.client.describe_collection(self.collection)
+        names = [field["name"] for field in description["fields"] if "VECTOR" not in DataType(field["type"]).name]
+        return [*names, "$meta"] if description.get("enable_dynamic_field") else names
+
+    def count(self) -> int:
+        return self._count(self.collection)
+
+    def count_fitted(self, generation: int) -> int:
+        """Rows of the generation's companion; those of items deleted since the fit count too."""
+        companion = self._slot(generation)
+        return self._count(companion, f"generation == {generation}") if self._load(companion) else 0
+
+    def _count(self, collection: str, expression: str = "") -> int:
+        rows = self.client.query(collection, filter=expression, output_fields=["count(*)"], consistency_level="Strong")
+        return int(rows[0]["count(*)"])
+
+    def pages(self, size: int) -> Iterator[Page]:
+        info = self.describe()
+        for rows in self._scan(self.collection, size, [self.primary_field, info.name]):
+            yield self._page(rows)
+
+    def ids(self) -> Iterator[list[ItemId]]:
+        for rows in self._scan(self.collection, _IDS_PAGE, [self.primary_field]):
+            yield [row[self.primary_field] for row in rows]
+
+    def fetch(self, ids: Sequence[ItemId]) -> Page:
+        rows: list[Any] = []
+        for start in range(0, len(ids), _LOOKUP_BATCH):
+            rows += self.client.get(
+                self.collection,
+                ids=list(ids[start : start + _LOOKUP_BATCH]),
+                output_fields=[self.primary_field, self.describe().name],
+                consistency_level="Strong",
+            )
+        return self._page(rows)
+
+    def _page(self, rows: Sequence[Mapping[str, Any]]) -> Page:
+        info = self.describe()
+        there = [row for row in rows if row.get(info.name) is not None]
+        vectors = np.array([row[info.name] for row in there], dtype=np.float32).reshape(len(there), info.dimension)
+        return Page([row[self.primary_field] for row in there], vectors)
+
+    def _scan(self, collection: str, size: int, fields: Sequence[str], expression: str = "") -> Iterator[list[Any]]:
+        """All rows in pages. One strong read brings the node up to date; the pages then need not wait."""
+        self._count(collection)
+        iterator = self.client.query_iterator(
+            collection,
+            batch_size=size,
+            filter=expression,
+            output_fields=list(fields),
+            consistency_level="Bounded",
+        )
+        try:
+            while rows := iterator.next():
+                yield rows
+        finally:
+            iterator.close()
+
+    # --- the collection level ----------------------------------------------------------------------------------
+
+    def read_state(self) -> object:
+        return (self.client.describe_collection(self.collection).get("properties") or {}).get(KEY)
+
+    def write_state(self, state: StoredState | None) -> None:
+        if state is None:
+            self._remove_property()
+            return
+        text = state.model_dump_json(exclude_none=True)
+        # twice: an old server forgets the last change of a property when it is stopped uncleanly
+        for _ in range(2):
+            self.client.alter_collection_properties(self.collection, properties={KEY: text})
+
+    def _remove_property(self) -> None:
+        try:
+            self.client.drop_collection_properties(self.collection, [KEY])
+        except MilvusException:
+            # servers before 2.5 cannot remove a property
+            self.client.alter_collection_properties(self.collection, properties={KEY: ""})
+
+    def check_writable(self, *, known: bool) -> None:
+        for suffix in SLOT_SUFFIXES:
+            self._ours(self.collection + suffix, ITEM_FIELDS)
+        self._ours(self._banks, BANK_FIELDS)
+
+    def _ours(self, collection: str, fields: Sequence[str]) -> bool:
+        """Whether our companion is there; ForeignDataError if the name is taken by something else."""
+        if not self.client.has_collection(collection):
+            return False
+        names = [field["name"] for field in self.client.describe_collection(collection)["fields"]]
+        if not set(fields) <= set(names) or len(names) > len(fields) + 1:
+            raise ForeignDataError(
+                f"collection {collection!r} exists and was not made by this library; rename it, then fit"
+            )
+        return True
+
+    def _slot(self, generation: int) -> str:
+        return self.collection + SLOT_SUFFIXES[generation % 2]
+
+    def _load(self, collection: str) -> bool:
+        """Load a companion unless it is; whether it exists."""
+        if not self.client.has_collection(collection):
+            return False
+        if str(self.client.get_load_state(collection)["state"]).rpartition(".")[2] != "Loaded":
+            self.client.load_collection(collection)
+        return True
+
+    # --- writing -----------------------------------------------------------------------------------------------
+
+    def begin(self, generation: int, dimension: int) -> None:
+        if not self._ours(self._banks, BANK_FIELDS):
+            schema = self.client.create_schema(auto_id=False, enable_dynamic_field=False)
+            schema.add_field("id", DataType.INT64, is_primary=True)
+            schema.add_field("generation", DataType.INT64)
+            schema.add_field("bank", DataType.VARCHAR, max_length=16)
+            schema.add_field("vector", DataType.FLOAT_VECTOR, dim=dimension)
+            self._create(self._banks, schema, "vector", "IP")
+        schema = self.client.create_schema(auto_id=False, enable_dynamic_field=False)
+        primary = self._primary
+        length = {"max_length": primary["params"]["max_length"]} if primary["type"] == DataType.VARCHAR else {}
+        schema.add_field(self.primary_field, primary["type"], is_primary=True, **length)
+        schema.add_field("generation", DataType.INT64)
+        schema.add_field("biases", DataType.FLOAT_VECTOR, dim=len(BANKS))
+        schema.add_field("activation", DataType.INT8)
+        self._create(self._slot(generation), schema, "biases", "L2")
+
+    def _create(self, collection: str, schema: Any, vector: str, metric: str) -> None:
+        index = self.client.prepare_index_params()
+        index.add_index(vector, index_type="FLAT", metric_type=metric)
+        self.client.create_collection(collection, schema=schema, index_params=index, consistency_level="Bounded")
+
+    def write_bank(self, generation: int, bank: str, vectors: Vectors) -> None:
+        base = _bank_base(generation, bank)
+        for start in range(0, len(vectors), _WRITE_BATCH):
+            rows = vectors[start : start + _WRITE_BATCH].tolist()
+            self.client.insert(
+                self._banks,
+                [
+                    {"id": base + start + row, "generation": generation, "bank": bank, "vector": vector}
+                    for row, vector in enumerate(rows)
+                ],
+            )
+
+    def read_bank(self, generation: int, bank: str) -> Vectors:
+        self._load(self._banks)
+        expression = f'generation == {generation} and bank == "{bank}"'
+        rows = [row for page in self._scan(self._banks, _LOOKUP_BATCH, ["id", "vector"], expression) for row in page]
+        rows.sort(key=lambda row: int(row["id"]))
+        return np.array([row["vector"] for row in rows], dtype=np.float32)
+
+    def write_items(self, generation: int, ids: Sequence[ItemId], biases: Mapping[str, Floats]) -> None:
+        columns = np.stack([biases.get(bank, np.zeros(len(ids))) for bank in BANKS], axis=1)
+        rows = [self._row(generation, item, row, 0) for item, row in zip(ids, columns.tolist(), strict=True)]
+        for start in range(0, len(rows), _WRITE_BATCH):
+            self.client.insert(self._slot(generation), rows[start : start + _WRITE_BATCH])
+
+    def write_activation_sets(self, generation: int, members: Mapping[str, Sequence[ItemId]]) -> None:
+        flags: dict[ItemId, int] = {}
+        for bit, bank in enumerate(BANKS):
+            for item in members.get(bank, ()):
+                flags[item] = flags.get(item, 0) | 1 << bit
+        ids = list(flags)
+        for start in range(0, len(ids), _LOOKUP_BATCH):
+            rows = self._rows(generation, ids[start : start + _LOOKUP_BATCH], "Strong")
+            marked = [
+                self._row(generation, row[self.primary_field], row["biases"], flags[row[self.primary_field]])
+                for row in rows
+            ]
+            if marked:
+                self.client.upsert(self._slot(generation), marked)
+
+    def _row(self, generation: int, item: ItemId, biases: Sequence[float], activation: int) -> dict[str, Any]:
+        return {
+            self.primary_field: item,
+            "generation": generation,
+            "biases": [float(bias) for bias in biases],
+            "activation": activation,
+        }
+
+    # --- statistics of items -----------------------------------------------------------------------------------
+
+    def all_items(self, generation: int, banks: Sequence[str]) -> tuple[list[ItemId], ItemStatistics]:
+        """Ids and statistics of every item of a generation."""
+        companion = self._slot(generation)
+        if not self._load(companion):
+            return [], ItemStatistics.unknown(0)
+        fields = [self.primary_field, "generation", "biases", "activation"]
+        rows = [row for page in self._scan(companion, _IDS_PAGE, fields) for row in page]
+        return self._columns([row for row in rows if row["generation"] == generation], banks)
+
+    def items(
+        self, generation: int, ids: Sequence[ItemId], banks: Sequence[str]
+    ) -> tuple[list[ItemId], ItemStatistics]:
+        """Ids and statistics of those of `ids` that have any."""
+        if not self._load(self._slot(generation)):
+            return [], ItemStatistics.unknown(0)
+        rows: list[Any] = []
+        for start in range(0, len(ids), _LOOKUP_BATCH):
+            rows += self._rows(generation, ids[start : start + _LOOKUP_BATCH], "Bounded")
+        return self._columns(rows, banks)
+
+    def _rows(self, generation: int, ids: Sequence[ItemId], consistency_level: str) -> list[Any]:
+        rows = self.client.get(
+            self._slot(generation),
+            ids=list(ids),
+            output_fields=[self.primary_field, "generation", "biases", "activation"],
+            consistency_level=consistency_level,
+        )
+        return [row for row in rows if row["generation"] == generation]
+
+    def _columns(self, rows: Sequence[Any], banks: Sequence[str]) -> tuple[list[ItemId], ItemStatistics]:
+        items = ItemStatistics.unknown(len(rows))
+        biases = np.array([row["biases"] for row in rows], dtype=np.float64).reshape(len(rows), len(BANKS))
+        flags = np.array([row["activation"] for row in rows], dtype=np.int64)
+        for position, bank in enumerate(BANKS):
+            if bank in banks:
+                items.bias(bank)[:] = biases[:, position]
+                items.activated(bank)[:] = (flags >> position & 1).astype(np.bool_)
+        return [row[self.primary_field] for row in rows], items
+
+    # --- removing ----------------------------------------------------------------------------------------------
+
+    def discard_generations(self, *, keep: int | None) -> None:
+        kept = None if keep is None else self._slot(keep)
+        for suffix in SLOT_SUFFIXES:
+            name = self.collection + suffix
+            if name != kept and self._ours(name, ITEM_FIELDS):
+                self.client.drop_collection(name)
+        if self._ours(self._banks, BANK_FIELDS):
+            self._load(self._banks)
+            self.client.delete(self._banks, filter=f"generation != {keep or 0}")
+
+    def remove_all(self) -> None:
+        self.describe()
+        for suffix in SLOT_SUFFIXES:
+            if self._ours(self.collection + suffix, ITEM_FIELDS):
+                self.client.drop_collection(self.collection + suffix)
+        if self._ours(self._banks, BANK_FIELDS):
+            self.client.drop_collection(self._banks)
+
+
+def _bank_base(generation: int, bank: str) -> int:
+    """The first id of a bank's vectors: generations and banks have ranges of their own, 2**31 ids each."""
+    return (generation << 32) + (bank == "gallery") * (1 << 31)

@@ -1,0 +1,12 @@
+"""DBNorm on Qdrant: wrap a collection, fit once, search without hubs."""
+
+from dbnorm_vdb.errors import MissingDependencyError
+
+try:
+    import qdrant_client as _client  # noqa: F401
+except ImportError as error:
+    raise MissingDependencyError("qdrant-client", "qdrant", "dbnorm_qdrant") from error
+
+from dbnorm_qdrant.adapter import QdrantAdapter
+
+__all__ = ["QdrantAdapter"]

@@ -1,0 +1,76 @@
+"""Our key in the payload: how it is written, read, asked for beside the user's keys, and kept out of results."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from qdrant_client import grpc, models
+from qdrant_client.conversions.conversion import GrpcToRest
+
+from dbnorm_vdb.statistics import ItemStatistics
+
+KEY = "dbnorm"
+BANKS = ("query", "gallery")
+
+
+def generation_key(generation: int) -> str:
+    """The key inside our payload object that holds one generation's values."""
+    return f"g{generation}"
+
+
+def item_payload(biases: Mapping[str, float]) -> dict[str, Any]:
+    """One item's values; nine digits keep all of float32."""
+    return {bank: float(f"{bias:.9g}") for bank, bias in biases.items()}
+
+
+def item_statistics(payloads: Sequence[Mapping[str, Any] | None], generation: int) -> tuple[ItemStatistics, bool]:
+    """Columns from payloads, and whether some item has values of another generation but none of this one.
+
+    Payloads are untrusted: what is not as we write it counts as absent.
+    """
+    items = ItemStatistics.unknown(len(payloads))
+    wanted, outdated = generation_key(generation), False
+    for row, payload in enumerate(payloads):
+        ours = (payload or {}).get(KEY)
+        if not isinstance(ours, Mapping):
+            continue
+        values = ours.get(wanted)
+        if not isinstance(values, Mapping):
+            outdated = outdated or bool(ours)
+            continue
+        activated = values.get("activated")
+        for bank in BANKS:
+            bias = values.get(bank)
+            if isinstance(bias, (int, float)) and not isinstance(bias, bool) and np.isfinite(bias):
+                items.bias(bank)[row] = bias
+            items.activated(bank)[row] = isinstance(activated, list) and bank in activated
+    return items, outdated
+
+
+def rest_selector(with_payload: Any) -> Any:
+    """The caller's payload selector in its REST form."""
+    if isinstance(with_payload, grpc.WithPayloadSelector):
+        return GrpcToRest.convert_with_payload_selector(with_payload)
+    return with_payload
+
+
+def with_our_key(with_payload: Any) -> Any:
+    """The payload selector that returns what the caller asked for, and our key."""
+    if with_payload is True:
+        return True
+    if not with_payload and not isinstance(with_payload, list):
+        return [KEY]
+    if isinstance(with_payload, models.PayloadSelectorExclude):
+        kept = [key for key in with_payload.exclude if key.split(".")[0] != KEY]
+        return models.PayloadSelectorExclude(exclude=kept) if kept else True
+    asked = with_payload.include if isinstance(with_payload, models.PayloadSelectorInclude) else with_payload
+    return [*asked, KEY]
+
+
+def without_our_key(payload: Mapping[str, Any] | None, with_payload: Any) -> dict[str, Any] | None:
+    """The payload as the caller asked for it. A new dict: the client may hand out its own."""
+    if payload is None or (not with_payload and not isinstance(with_payload, list)):
+        return None
+    return {key: value for key, value in payload.items() if key != KEY}

@@ -1,0 +1,85 @@
+"""Hubness reduction for vector databases: Dual Bank Normalization on Qdrant and Milvus.
+
+The adapters are import packages of their own, `dbnorm_qdrant` and `dbnorm_milvus`.
+"""
+
+from dbnorm_vdb.banks import Bank
+from dbnorm_vdb.collection import FitSummary, Hit, Status
+from dbnorm_vdb.errors import (
+    BankFileError,
+    DBNormError,
+    DimensionMismatchError,
+    EmptyBankError,
+    EmptyCollectionError,
+    ForeignDataError,
+    InvalidInputError,
+    InvalidParameterError,
+    InvalidTargetError,
+    InvalidVectorsError,
+    MissingDependencyError,
+    NonFiniteVectorError,
+    NotFittedError,
+    StatisticsError,
+    StatisticsFormatError,
+    StatisticsMismatchError,
+    UnknownVectorError,
+    UnsupportedMethodError,
+    UnsupportedMetricError,
+    UnsupportedQueryError,
+    UnsupportedVectorError,
+    ZeroVectorError,
+)
+from dbnorm_vdb.kernels import log_partition
+from dbnorm_vdb.methods import Method
+from dbnorm_vdb.normalization import normalize
+from dbnorm_vdb.reranking import Reranked, rerank
+from dbnorm_vdb.statistics import (
+    BankStatistics,
+    BiasSummary,
+    CollectionStatistics,
+    ItemStatistics,
+    Metric,
+    StoredState,
+)
+from dbnorm_vdb.version import __version__
+
+__all__ = [
+    "Bank",
+    "BankFileError",
+    "BankStatistics",
+    "BiasSummary",
+    "CollectionStatistics",
+    "DBNormError",
+    "DimensionMismatchError",
+    "EmptyBankError",
+    "EmptyCollectionError",
+    "FitSummary",
+    "ForeignDataError",
+    "Hit",
+    "InvalidInputError",
+    "InvalidParameterError",
+    "InvalidTargetError",
+    "InvalidVectorsError",
+    "ItemStatistics",
+    "Method",
+    "Metric",
+    "MissingDependencyError",
+    "NonFiniteVectorError",
+    "NotFittedError",
+    "Reranked",
+    "StatisticsError",
+    "StatisticsFormatError",
+    "StatisticsMismatchError",
+    "Status",
+    "StoredState",
+    "UnknownVectorError",
+    "UnsupportedMethodError",
+    "UnsupportedMetricError",
+    "UnsupportedQueryError",
+    "UnsupportedVectorError",
+    "ZeroVectorError",
+    "__version__",
+    "log_partition",
+    "normalize",
+    "rerank",
+]

@@ -1,0 +1,565 @@
+"""The seam that an engine's adapter implements, and everything that is built on it once for all engines."""
+
+from __future__ import annotations
+
+import heapq
+import logging
+import os
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel
+
+from dbnorm_vdb.banks import Bank, Vectors, sample_key
+from dbnorm_vdb.errors import (
+    EmptyBankError,
+    EmptyCollectionError,
+    InvalidParameterError,
+    NotFittedError,
+    StatisticsError,
+    StatisticsMismatchError,
+)
+from dbnorm_vdb.fitting import FitSettings, GalleryFit
+from dbnorm_vdb.methods import Method, check_supported
+from dbnorm_vdb.statistics import CollectionStatistics, Floats, ItemId, Metric, StoredState
+from dbnorm_vdb.version import __version__
+
+logger = logging.getLogger("dbnorm_vdb")
+
+BankInput: TypeAlias = Bank | npt.ArrayLike | str | os.PathLike[str]
+Progress: TypeAlias = Callable[[str, int, int], None]
+
+BANK_SUFFIX = "__dbnorm_bank"
+DEFAULT_STATISTICS_TTL = 5.0
+_WARN_EVERY = 60.0
+_CONFIRM_EVERY = 1.0
+
+
+@dataclass(frozen=True)
+class VectorInfo:
+    """The vector an adapter works on, as the engine describes it.
+
+    Attributes:
+        name: vector name or field; "" for Qdrant's unnamed vector.
+        dimension: its number of dimensions.
+        metric: how the engine compares it.
+    """
+
+    name: str
+    dimension: int
+    metric: Metric
+
+
+@dataclass(frozen=True)
+class Page:
+    """Some of a collection's items: n ids and (n, d) float32 vectors."""
+
+    ids: list[ItemId]
+    vectors: Vectors
+
+
+@dataclass(frozen=True)
+class Hit:
+    """One search result in engine-neutral form: id, score on the engine's scale, payload or fields."""
+
+    id: ItemId
+    score: float
+    payload: Mapping[str, Any]
+
+
+class Store(ABC):
+    """What the core asks of one collection of an engine. Errors of the client pass through.
+
+    An adapter's store only moves data: it knows no formulas. It writes nothing but what `write_*` and `begin` are
+    given, under names that end in `__dbnorm...` or a key named `dbnorm`.
+    """
+
+    collection: str
+    engine: str
+    max_window: int
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close the client."""
+
+    @abstractmethod
+    def describe(self) -> VectorInfo:
+        """The vector, checked: it exists, is dense, and its metric is supported."""
+
+    @abstractmethod
+    def count(self) -> int:
+        """The number of items in the collection."""
+
+    @abstractmethod
+    def count_fitted(self, generation: int) -> int:
+        """The number of items with statistics of a generation."""
+
+    @abstractmethod
+    def pages(self, size: int) -> Iterator[Page]:
+        """All items that have the vector, in pages of at most `size`."""
+
+    @abstractmethod
+    def ids(self) -> Iterator[list[ItemId]]:
+        """The ids of all items, in pages."""
+
+    @abstractmethod
+    def fetch(self, ids: Sequence[ItemId]) -> Page:
+        """The items of those ids that exist and have the vector, in any order."""
+
+    @abstractmethod
+    def read_state(self) -> object:
+        """What is stored at the collection level: JSON text, JSON types, or None."""
+
+    @abstractmethod
+    def write_state(self, state: StoredState | None) -> None:
+        """Replace it in one write; None removes it."""
+
+    @abstractmethod
+    def check_writable(self, *, known: bool) -> None:
+        """Raise ForeignDataError if a name to be written under is taken by data that is not ours.
+
+        Args:
+            known: whether the collection-level state exists, so that per-item values are expected to be ours.
+        """
+
+    @abstractmethod
+    def begin(self, generation: int, dimension: int) -> None:
+        """Make room for a generation, empty."""
+
+    @abstractmethod
+    def write_bank(self, generation: int, bank: str, vectors: Vectors) -> None:
+        """Store a bank's (m, d) vectors."""
+
+    @abstractmethod
+    def read_bank(self, generation: int, bank: str) -> Vectors:
+        """A stored bank's vectors, in the order they were written."""
+
+    @abstractmethod
+    def write_items(self, generation: int, ids: Sequence[ItemId], biases: Mapping[str, Floats]) -> None:
+        """Store the biases of n items. Items that no longer exist are passed over."""
+
+    @abstractmethod
+    def write_activation_sets(self, generation: int, members: Mapping[str, Sequence[ItemId]]) -> None:
+        """Mark the members of each bank's activation set, after all items were written."""
+
+    @abstractmethod
+    def discard_generations(self, *, keep: int | None) -> None:
+        """Remove what all other generations left."""
+
+    @abstractmethod
+    def remove_all(self) -> None:
+        """Remove everything of ours but the collection-level state."""
+
+
+class FitSummary(BaseModel):
+    """What a fit did. `statistics` are those that searches use from now on."""
+
+    statistics: CollectionStatistics
+    item_count: int
+    skipped_count: int
+    seconds: float
+
+
+class Status(BaseModel):
+    """What an adapter's collection holds, as of now.
+
+    Attributes:
+        item_count: items in the collection.
+        fitted_count: items among them with statistics of the active generation.
+        active: the statistics that searches use; None before the first fit.
+        writing: the generation a fit is writing, or left behind when it was killed.
+        changed_banks: of the banks given to `status`, those that differ from the fitted ones.
+    """
+
+    engine: str
+    collection: str
+    vector: str
+    dimension: int
+    metric: Metric
+    item_count: int
+    fitted_count: int
+    active: CollectionStatistics | None
+    writing: int | None
+    changed_banks: list[str]
+
+    @property
+    def coverage(self) -> float:
+        """The share of items with statistics; the others count as average items."""
+        return self.fitted_count / self.item_count if self.item_count else 0.0
+
+
+@dataclass(frozen=True)
+class SearchPlan:
+    """How one search is to be run.
+
+    Attributes:
+        method: `raw` means: hand the call to the client as it is.
+        window: how many candidates to ask the engine for.
+        statistics: of the collection; None for a raw search.
+    """
+
+    method: Method
+    window: int
+    statistics: CollectionStatistics | None
+
+
+class NormalizedCollection(ABC):
+    """A collection with DBNorm: fit, status, drop. Base of the adapters, which add the engine's own search.
+
+    Args:
+        store: the engine's side.
+        on_missing: what a search without `method=` does on a collection that has no statistics: "raw" serves raw
+            results and logs a warning once a minute, "error" raises NotFittedError.
+        statistics_ttl: seconds after which a search reads the collection-level statistics anew, so that a fit by
+            another process takes effect.
+    """
+
+    def __init__(
+        self, store: Store, *, on_missing: str = "raw", statistics_ttl: float = DEFAULT_STATISTICS_TTL
+    ) -> None:
+        if on_missing not in ("raw", "error"):
+            raise InvalidParameterError(f"on_missing must be 'raw' or 'error', got {on_missing!r}")
+        if not statistics_ttl >= 0:
+            raise InvalidParameterError(f"statistics_ttl must be at least 0 seconds, got {statistics_ttl!r}")
+        self._store = store
+        self._on_missing = on_missing
+        self._ttl = statistics_ttl
+        self._lock = threading.Lock()
+        self._cached: tuple[float, CollectionStatistics | None] | None = None
+        self._confirmed: dict[int, float] = {}
+        self._warned_at = -_WARN_EVERY
+
+    @property
+    def collection_name(self) -> str:
+        """The name of the wrapped collection."""
+        return self._store.collection
+
+    @property
+    def vector_name(self) -> str:
+        """The vector name or field that is normalised; "" for Qdrant's unnamed vector."""
+        return self._store.describe().name
+
+    def close(self) -> None:
+        """Close the client. For adapters made from a URL; a client of the user's own is the user's to close."""
+        self._store.close()
+
+    # --- fit ---------------------------------------------------------------------------------------------------
+
+    def fit(
+        self,
+        query_bank: BankInput | None = None,
+        gallery_bank: BankInput | int | None = None,
+        *,
+        method: str | Method = Method.DUAL_IS,
+        query_beta: float = 20.0,
+        gallery_beta: float = 10.0,
+        activation_k: int = 1,
+        seed: int = 0,
+        page_size: int = 1000,
+        backend: str = "auto",
+        progress: Progress | None = None,
+    ) -> FitSummary:
+        """Compute and store the statistics of every item; searches use them once all are written.
+
+        The user's vectors and payload are only read. Everything is checked before anything is written. While the fit
+        runs, and if it is killed, searches go on with the previous statistics.
+
+        Args:
+            query_bank: queries like those the collection serves: (n, d) array, path (`.npy`, `.npz`, `.parquet`) or
+                `Bank`.
+            gallery_bank: items like those it holds: the same, or how many items to sample from the collection.
+            method: the default method of searches: `is`, `dis`, `dual_is` or `dual_dis`.
+            query_beta: inverse temperature of the query bank.
+            gallery_beta: inverse temperature of the gallery bank.
+            activation_k: how many nearest items each bank vector activates (`dis`, `dual_dis`).
+            seed: of the sample drawn when `gallery_bank` is a number.
+            page_size: items read, computed and written at a time.
+            backend: "numpy", "torch" or "auto".
+            progress: called with a stage, how many are done, and how many there are.
+
+        Raises:
+            InvalidInputError: and its kinds, when a bank, a parameter or the collection cannot be used.
+            StatisticsMismatchError: the collection is fitted for another of its vectors.
+            ForeignDataError: a name to be written under is taken.
+        """
+        started = time.monotonic()
+        settings = FitSettings(Method.parse(method), query_beta, gallery_beta, activation_k, page_size, backend)
+        settings.check_banks({"query": query_bank, "gallery": gallery_bank})
+        info = self._store.describe()
+        state = self._read_state() or StoredState()
+        _check_same_vector(state.active, info, self._store.collection, fitting=True)
+        count = self._store.count()
+        if not count:
+            raise EmptyCollectionError(f"collection {self._store.collection!r} has no items; insert some, then fit")
+        banks = self._load_banks(query_bank, gallery_bank, info, seed)
+        self._store.check_writable(known=state != StoredState())
+        report = progress or (lambda stage, done, total: None)
+
+        generation = _next_generation(state)
+        self._store.discard_generations(keep=state.active.generation if state.active else None)
+        self._write_state(state.model_copy(update={"writing": generation}))
+        self._store.begin(generation, info.dimension)
+        for name, bank in banks.items():
+            self._store.write_bank(generation, name, bank.vectors)
+            report(f"{name} bank", len(bank), len(bank))
+        statistics = self._fit_items(generation, info, banks, settings, count, report)
+        self._write_state(StoredState(active=statistics))
+        self._store.discard_generations(keep=generation)
+        self._remember(statistics)
+        return FitSummary(
+            statistics=statistics,
+            item_count=statistics.item_count,
+            skipped_count=statistics.skipped_count,
+            seconds=time.monotonic() - started,
+        )
+
+    def _fit_items(
+        self,
+        generation: int,
+        info: VectorInfo,
+        banks: Mapping[str, Bank],
+        settings: FitSettings,
+        count: int,
+        report: Progress,
+    ) -> CollectionStatistics:
+        gallery = GalleryFit(metric=info.metric, banks=banks, settings=settings, expected_items=count)
+        done = 0
+        report("items", 0, count)
+        for page in self._store.pages(settings.page_size):
+            usable, biases = gallery.page(page.ids, page.vectors)
+            ids = [item for item, use in zip(page.ids, usable, strict=True) if use]
+            if ids:
+                self._store.write_items(generation, ids, biases)
+            done += len(page.ids)
+            report("items", min(done, count), count)
+        statistics = gallery.statistics(
+            generation=generation, vector=info.name, dimension=info.dimension, version=__version__
+        )
+        self._store.write_activation_sets(generation, gallery.activation_sets())
+        return statistics
+
+    def _load_banks(
+        self, query_bank: BankInput | None, gallery_bank: BankInput | int | None, info: VectorInfo, seed: int
+    ) -> dict[str, Bank]:
+        banks: dict[str, Bank] = {}
+        if query_bank is not None:
+            banks["query"] = Bank.of(query_bank, what="query bank", dimension=info.dimension)
+        if isinstance(gallery_bank, (int, np.integer)):
+            banks["gallery"] = self.sample_items(int(gallery_bank), seed=seed)
+        elif gallery_bank is not None:
+            banks["gallery"] = Bank.of(gallery_bank, what="gallery bank", dimension=info.dimension)
+        return banks
+
+    def sample_items(self, size: int, *, seed: int = 0) -> Bank:
+        """A bank of `size` of the collection's vectors; the same items for the same seed, on every engine.
+
+        Items whose vector is missing, zero or not finite are left out.
+
+        Raises:
+            InvalidParameterError: `size` below 1.
+            EmptyBankError: none of the sampled items has a usable vector.
+        """
+        if isinstance(size, bool) or size < 1:
+            raise InvalidParameterError(f"gallery_bank as a number is a sample size of at least 1, got {size!r}")
+        keyed = ((sample_key(item, seed), item) for page in self._store.ids() for item in page)
+        chosen = [item for _, item in heapq.nsmallest(size, keyed)]
+        page = self._store.fetch(chosen)
+        rank = {item: position for position, item in enumerate(chosen)}
+        order = sorted(range(len(page.ids)), key=lambda row: rank[page.ids[row]])
+        vectors = page.vectors[order]
+        vectors = vectors[np.isfinite(vectors).all(axis=1) & vectors.any(axis=1)]
+        if not len(vectors):
+            raise EmptyBankError(
+                f"none of {len(chosen)} items sampled from {self._store.collection!r} has a usable vector;"
+                " pass gallery_bank as an array"
+            )
+        sampled = Bank.of(vectors, what="gallery bank")
+        return Bank(sampled.vectors, f"{len(vectors)} items of {self._store.collection}, seed {seed}")
+
+    # --- status and drop ---------------------------------------------------------------------------------------
+
+    def status(self, query_bank: BankInput | None = None, gallery_bank: BankInput | None = None) -> Status:
+        """What is stored for this collection, and how many of its items it covers.
+
+        Args:
+            query_bank: the query bank in use today; `changed_banks` says whether it is still the fitted one.
+            gallery_bank: the same for the gallery bank.
+
+        Raises:
+            StatisticsFormatError: what is stored is unreadable or of another format version.
+        """
+        info = self._store.describe()
+        state = self._read_state() or StoredState()
+        given = {"query": query_bank, "gallery": gallery_bank}
+        fitted = state.active.banks if state.active else {}
+        changed = [
+            name
+            for name, bank in given.items()
+            if bank is not None
+            and (name not in fitted or Bank.of(bank, what=f"{name} bank").fingerprint != fitted[name].fingerprint)
+        ]
+        return Status(
+            engine=self._store.engine,
+            collection=self._store.collection,
+            vector=info.name,
+            dimension=info.dimension,
+            metric=info.metric,
+            item_count=self._store.count(),
+            fitted_count=self._store.count_fitted(state.active.generation) if state.active else 0,
+            active=state.active,
+            writing=state.writing,
+            changed_banks=changed,
+        )
+
+    def drop(self) -> None:
+        """Remove everything that this library stored for the collection, and nothing else. Safe to repeat."""
+        if self._store.read_state() in (None, ""):
+            self._remember(None)
+            return
+        # searches turn raw first, so that none sees statistics that are half gone
+        self._store.write_state(StoredState(writing=1))
+        self._store.remove_all()
+        self._store.write_state(None)
+        self._remember(None)
+
+    # --- for the adapters' searches ----------------------------------------------------------------------------
+
+    @abstractmethod
+    def nearest(
+        self,
+        queries: npt.ArrayLike,
+        *,
+        limit: int = 10,
+        candidates: int | None = None,
+        method: str | Method | None = None,
+        with_payload: bool = True,
+    ) -> list[list[Hit]]:
+        """The nearest items of each of the (q, d) `queries`, in engine-neutral form, best first."""
+
+    @classmethod
+    @abstractmethod
+    def from_url(cls, url: str) -> NormalizedCollection:
+        """The adapter of a command-line target, see `dbnorm_vdb.targets`."""
+
+    @classmethod
+    @abstractmethod
+    def embedded(
+        cls, directory: str, vectors: npt.ArrayLike, payloads: Sequence[Mapping[str, Any]], *, name: str = "items"
+    ) -> NormalizedCollection:
+        """A new collection on the engine's embedded form, which may keep files in `directory`."""
+
+    def _plan(self, *, limit: int, offset: int, candidates: int | None, method: str | Method | None) -> SearchPlan:
+        """Check a search's own arguments and decide its method and window."""
+        for name, value, least in (("limit", limit, 1), ("offset", offset, 0), ("candidates", candidates, 1)):
+            if value is not None and (isinstance(value, bool) or value < least):
+                raise InvalidParameterError(f"{name} must be at least {least}, got {value!r}")
+        wanted = offset + limit
+        if candidates is not None and candidates < wanted:
+            raise InvalidParameterError(
+                f"candidates={candidates} is less than offset + limit = {wanted}: ask for at least as many"
+            )
+        chosen = None if method is None else Method.parse(method)
+        if chosen is Method.RAW:
+            return SearchPlan(Method.RAW, wanted, None)
+        statistics = self._statistics()
+        if statistics is None:
+            if chosen is not None or self._on_missing == "error":
+                raise NotFittedError(
+                    f"collection {self._store.collection!r} has no statistics; call fit(), or search with method='raw'"
+                )
+            self._warn_missing()
+            return SearchPlan(Method.RAW, wanted, None)
+        chosen = check_supported(chosen or statistics.method, statistics)
+        if chosen is Method.RAW:
+            return SearchPlan(Method.RAW, wanted, None)
+        default = max(statistics.candidates or 0, 10 * wanted, 100)
+        window = candidates or max(wanted, min(default, self._store.max_window))
+        return SearchPlan(chosen, window, statistics)
+
+    def _statistics(self, *, newer_than: float | None = None) -> CollectionStatistics | None:
+        """The active statistics, read again after the time to live, or if they were read before `newer_than`."""
+        with self._lock:
+            cached = self._cached
+        fresh_since = time.monotonic() - self._ttl if newer_than is None else newer_than
+        if cached is not None and cached[0] > fresh_since:
+            return cached[1]
+        state = self._read_state()
+        statistics = state.active if state else None
+        if statistics is not None:
+            _check_same_vector(statistics, self._store.describe(), self._store.collection, fitting=False)
+        return self._remember(statistics)
+
+    def _newer_statistics(self, known: CollectionStatistics) -> CollectionStatistics | None:
+        """The active statistics, when items show values of another generation than `known`; None if there are none.
+
+        Such values may be what a killed fit left, so a generation that was confirmed is not asked for again for a
+        second.
+        """
+        with self._lock:
+            confirmed_at = self._confirmed.get(known.generation, -_CONFIRM_EVERY)
+        if time.monotonic() - confirmed_at < _CONFIRM_EVERY:
+            return None
+        current = self._statistics(newer_than=float("inf"))
+        if current is not None and current.generation != known.generation:
+            return current
+        with self._lock:
+            self._confirmed = {known.generation: time.monotonic()}
+        return None
+
+    def _remember(self, statistics: CollectionStatistics | None) -> CollectionStatistics | None:
+        with self._lock:
+            self._cached = (time.monotonic(), statistics)
+        return statistics
+
+    def _read_state(self) -> StoredState | None:
+        return StoredState.load(self._store.read_state(), collection=self._store.collection)
+
+    def _write_state(self, state: StoredState) -> None:
+        self._store.write_state(state)
+        if self._read_state() != state:
+            raise StatisticsError(
+                f"collection {self._store.collection!r}: the database did not keep the collection-level statistics"
+                f" that were written; {self._store.engine} may be too old for collection metadata, or another process"
+                " is fitting the same collection"
+            )
+
+    def _warn_missing(self) -> None:
+        now = time.monotonic()
+        if now - self._warned_at >= _WARN_EVERY:
+            self._warned_at = now
+            logger.warning(
+                "collection %r has no statistics: serving raw results; call fit(), or method='raw' to say so",
+                self._store.collection,
+            )
+
+
+def _next_generation(state: StoredState) -> int:
+    """A number never used before on this collection, even across `drop`: seconds since 1970, or the next free one.
+
+    Each differs in parity from the active one, so that an engine may keep two generations in two slots.
+    """
+    now = int(time.time())
+    active = state.active.generation if state.active else None
+    generation = max(now, (active or 0) + 1, (state.writing or 0) + 1)
+    wanted_parity = 0 if active is None else 1 - active % 2
+    return generation + (generation % 2 != wanted_parity)
+
+
+def _check_same_vector(
+    statistics: CollectionStatistics | None, info: VectorInfo, collection: str, *, fitting: bool
+) -> None:
+    if statistics is None:
+        return
+    stored = (statistics.vector, statistics.dimension, statistics.metric)
+    if stored != (info.name, info.dimension, info.metric):
+        advice = "drop() them first" if fitting else "use an adapter for that vector, or drop() and fit() this one"
+        raise StatisticsMismatchError(
+            f"collection {collection!r} has statistics of vector {stored[0]!r} ({stored[1]}-d {stored[2].value}), not"
+            f" of {info.name!r} ({info.dimension}-d {info.metric.value}); {advice}"
+        )
