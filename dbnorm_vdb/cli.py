@@ -41,7 +41,8 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines, a
 
 def run() -> None:
     """Run the command line; errors become one line on standard error and an exit status."""
-    logging.getLogger("pymilvus").setLevel(logging.CRITICAL)  # its errors reach us as exceptions
+    for name in ("pymilvus", "milvus_lite", "grpc._server"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # their errors reach us as exceptions
     try:
         app()
     except InvalidInputError as error:

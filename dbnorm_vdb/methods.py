@@ -100,7 +100,7 @@ def score(
     """
     names = method.banks
     if not names:
-        return similarities.copy()
+        return np.array(similarities)
     total = sum(adjustments[name].beta for name in names)
     weights = {name: adjustments[name].beta / total for name in names}
     adjusted: Floats = np.sum([weights[name] * adjustments[name].values for name in names], axis=0)
@@ -108,7 +108,7 @@ def score(
     if not method.dynamic:
         return normalized
     opened = np.stack([np.asarray(gates[name], dtype=np.bool_) for name in names])
-    scores: Floats = np.where(opened.all(axis=0)[:, None], normalized, similarities)
+    scores: Floats = np.where(np.all(opened, axis=0)[:, None], normalized, similarities)
     for name, gate in zip(names, opened, strict=True):
         alone: Booleans = np.asarray(gate & (opened.sum(axis=0) == 1))
         if len(names) > 1 and alone.any():

@@ -1,0 +1,189 @@
+"""What only Milvus has: batches, fields, ranges, partitions, kinds of collections and of results."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from adapters.world import World
+from harness import MilvusEngine
+from pymilvus import DataType, MilvusClient, MilvusException
+
+import dbnorm_vdb as db
+from dbnorm_milvus import MilvusAdapter
+
+WORLD = World.make(n=60)
+
+
+@pytest.fixture(scope="module", params=["milvus_lite", "milvus_2_3_5"])
+def milvus(request: pytest.FixtureRequest) -> MilvusEngine:
+    engine: MilvusEngine = request.getfixturevalue(request.param)
+    return engine
+
+
+@pytest.fixture(scope="module", params=[True, False], ids=["dynamic", "fixed"])
+def fitted(milvus: MilvusEngine, request: pytest.FixtureRequest) -> Iterator[tuple[str, MilvusAdapter]]:
+    """A collection with and one without dynamic fields, with an adapter each."""
+    collection = milvus.create(WORLD.items, dynamic=request.param)
+    adapter = milvus.adapter(collection)
+    WORLD.fit(adapter)
+    yield collection, adapter
+    adapter.drop()
+    milvus.drop_collection(collection)
+
+
+@pytest.mark.parametrize("fields", [["title"], ["number", "key"], ["*"], ["vector"], [], None], ids=str)
+@pytest.mark.parametrize("method", ["raw", None])
+def test_fields_are_just_what_was_asked_for(
+    milvus: MilvusEngine, fitted: tuple[str, MilvusAdapter], fields: list[str] | None, method: str | None
+) -> None:
+    collection, adapter = fitted
+    data = WORLD.queries[:2].tolist()
+    own = milvus.client().search(collection, data=data, limit=60, output_fields=fields)
+    candidates = 60 if method is None else None
+    ours = adapter.search(data=data, limit=60, output_fields=fields, candidates=candidates, method=method)
+    assert type(ours) is type(own)
+    assert vars(ours).keys() == vars(own).keys()
+    for our_hits, own_hits in zip(ours, own, strict=True):
+        assert type(our_hits) is type(own_hits)
+        assert type(our_hits[0]) is type(own_hits[0])
+        assert our_hits[0].keys() == own_hits[0].keys()
+        key = next(name for name in own_hits[0] if name not in ("distance", "entity"))
+        assert {hit[key]: hit["entity"] for hit in our_hits} == {hit[key]: hit["entity"] for hit in own_hits}
+        assert [hit[key] for hit in our_hits] == list(our_hits.ids)
+        assert [hit["distance"] for hit in our_hits] == list(our_hits.distances)
+
+
+def test_a_batch_equals_single_searches(fitted: tuple[str, MilvusAdapter]) -> None:
+    _, adapter = fitted
+    batch = adapter.search(data=WORLD.queries.tolist(), limit=8)
+    for query, hits in zip(WORLD.queries, batch, strict=True):
+        (single,) = adapter.search(data=[query.tolist()], limit=8)
+        assert list(hits.ids) == list(single.ids)
+        assert list(hits.distances) == pytest.approx(list(single.distances), abs=1e-6)
+
+
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+def test_offset_and_range_act_on_the_normalised_result(milvus: MilvusEngine, metric: str) -> None:
+    world = World.make(metric, n=40)
+    collection = milvus.create(world.items, metric=metric)
+    adapter = milvus.adapter(collection)
+    world.fit(adapter)
+    data = world.queries[:1].tolist()
+    (everything,) = adapter.search(data=data, limit=40, candidates=40)
+    for arguments in ({"offset": 5}, {"search_params": {"offset": 5}}):
+        (page,) = adapter.search(data=data, limit=7, candidates=40, **arguments)
+        assert list(page.ids) == list(everything.ids)[5:12]
+    near, far = everything.distances[10], everything.distances[20]
+    for params in ({"radius": far, "range_filter": near}, {"params": {"radius": far, "range_filter": near}}):
+        (ring,) = adapter.search(data=data, limit=40, candidates=40, search_params=params)
+        assert list(ring.ids) == list(everything.ids)[10:20], "the radius itself is outside"
+    (rounded,) = adapter.search(data=data, limit=3, candidates=40, round_decimal=2)
+    assert list(rounded.distances) == [round(distance, 2) for distance in everything.distances[:3]]
+    adapter.drop()
+    milvus.drop_collection(collection)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"group_by_field": "number"}, "group_by_field"),
+        ({"ranker": object()}, "ranker"),
+        ({"data": ["some text"]}, "dense float"),
+    ],
+)
+def test_searches_without_a_normalised_form_are_refused(
+    fitted: tuple[str, MilvusAdapter], arguments: dict[str, Any], message: str
+) -> None:
+    _, adapter = fitted
+    with pytest.raises(db.UnsupportedQueryError, match=f"{message}.*method='raw'"):
+        adapter.search(**{"data": WORLD.queries[:1].tolist(), **arguments})
+
+
+def test_another_field_is_refused(fitted: tuple[str, MilvusAdapter]) -> None:
+    _, adapter = fitted
+    with pytest.raises(db.StatisticsMismatchError, match="the search is on 'caption'.*vector_field='caption'"):
+        adapter.search(data=WORLD.queries[:1].tolist(), anns_field="caption")
+
+
+def test_the_clients_own_refusals_pass_through(fitted: tuple[str, MilvusAdapter]) -> None:
+    _, adapter = fitted
+    with pytest.raises(MilvusException):
+        adapter.search(data=WORLD.queries[:1].tolist(), filter="nonsense ===")
+
+
+def test_partitions(milvus: MilvusEngine) -> None:
+    collection = milvus.create(WORLD.items)
+    milvus.client().create_partition(collection, "late")
+    milvus.client().insert(
+        collection,
+        [{"key": 100 + i, "vector": v, "number": i, "title": "late"} for i, v in enumerate(WORLD.items[:9].tolist())],
+        partition_name="late",
+    )
+    adapter = milvus.adapter(collection)
+    assert WORLD.fit(adapter).item_count == 69
+    (hits,) = adapter.search(data=WORLD.queries[:1].tolist(), limit=20, partition_names=["late"])
+    assert sorted(hits.ids) == list(range(100, 109))
+    adapter.drop()
+    milvus.drop_collection(collection)
+
+
+def test_without_room_in_memory_statistics_are_looked_up(
+    milvus: MilvusEngine, fitted: tuple[str, MilvusAdapter]
+) -> None:
+    collection, adapter = fitted
+    frugal = milvus.adapter(collection, cache_bytes=0)
+    for query in WORLD.queries[:3]:
+        ours, own = (a.search(data=[query.tolist()], limit=30)[0] for a in (frugal, adapter))
+        assert list(ours.ids) == list(own.ids)
+    with pytest.raises(db.InvalidParameterError, match="cache_bytes .* got -1"):
+        milvus.adapter(collection, cache_bytes=-1)
+
+
+def test_items_fitted_elsewhere_are_looked_up(milvus_lite: MilvusEngine) -> None:
+    """An item that is not in memory but has statistics gets them."""
+    collection = milvus_lite.create(WORLD.items)
+    adapter = milvus_lite.adapter(collection)
+    generation = WORLD.fit(adapter, method="is").statistics.generation
+    adapter.search(data=WORLD.queries[:1].tolist())
+    milvus_lite.insert(collection, [500], WORLD.queries[:1], [{"number": 500, "title": "new"}])
+    adapter._store.write_items(generation, [500], {"query": np.array([0.9])})
+    (hits,) = adapter.search(data=WORLD.queries[:1].tolist(), limit=61, candidates=61)
+    (raw,) = adapter.search(data=WORLD.queries[:1].tolist(), limit=61, method="raw")
+    assert raw.ids[0] == 500
+    assert hits.distances[list(hits.ids).index(500)] < 0.8
+    adapter.drop()
+    milvus_lite.drop_collection(collection)
+
+
+def test_unsupported_vectors_write_nothing(milvus_lite: MilvusEngine) -> None:
+    client: MilvusClient = milvus_lite.client()
+    schema = client.create_schema(auto_id=False)
+    schema.add_field("key", DataType.INT64, is_primary=True)
+    schema.add_field("words", DataType.SPARSE_FLOAT_VECTOR)
+    schema.add_field("bare", DataType.FLOAT_VECTOR, dim=8)
+    client.create_collection("odd", schema=schema)
+    for name, error, message in (
+        ("words", db.UnsupportedVectorError, "SPARSE_FLOAT_VECTOR"),
+        ("bare", db.UnsupportedMetricError, "has no index"),
+    ):
+        with pytest.raises(error, match=message):
+            WORLD.fit(MilvusAdapter(client, "odd", name))
+    assert [name for name in client.list_collections() if name.startswith("odd")] == ["odd"]
+    client.drop_collection("odd")
+
+
+def test_a_database_reopened(tmp_path: Any) -> None:
+    path = str(tmp_path / "some.db")
+    client = MilvusClient(path)
+    engine = MilvusEngine("milvus-lite", client, is_server=False)
+    collection = engine.create(WORLD.items)
+    WORLD.fit(engine.adapter(collection))
+    (first,) = engine.adapter(collection).search(data=WORLD.queries[:1].tolist())
+    client.close()
+    reopened = MilvusAdapter.from_url(f"milvus://{path}/{collection}")
+    (second,) = reopened.search(data=WORLD.queries[:1].tolist())
+    assert list(second.ids) == list(first.ids)
+    reopened.close()

@@ -1,0 +1,238 @@
+"""What only Qdrant has: payload selectors, thresholds, offsets, kinds of queries."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from adapters.world import World
+from harness import QdrantEngine
+from qdrant_client import QdrantClient, grpc, models
+
+import dbnorm_vdb as db
+from dbnorm_qdrant import QdrantAdapter
+from dbnorm_qdrant.payload import rest_selector, with_our_key
+
+WORLD = World.make(n=60)
+PAYLOADS: list[dict[str, Any]] = [
+    {"number": row, "nested": {"title": f"item {row}", "tags": ["a", "b"]}, "dbnorm_like": 1} for row in range(59)
+] + [{}]
+
+SELECTORS = {
+    "True": True,
+    "False": False,
+    "None": None,
+    "list": ["number"],
+    "empty list": [],
+    "nested": ["nested.title"],
+    "missing": ["nothing"],
+    "include": models.PayloadSelectorInclude(include=["number", "nested.tags"]),
+    "exclude": models.PayloadSelectorExclude(exclude=["number"]),
+    "exclude nested": models.PayloadSelectorExclude(exclude=["nested.title"]),
+    "exclude ours": models.PayloadSelectorExclude(exclude=["dbnorm"]),
+    "exclude ours and more": models.PayloadSelectorExclude(exclude=["dbnorm", "number"]),
+}
+
+
+@pytest.fixture(scope="module")
+def fitted(qdrant_local: QdrantEngine) -> Iterator[tuple[str, str, QdrantAdapter]]:
+    """A plain collection, its like with statistics, and the adapter of that."""
+    plain = qdrant_local.create(WORLD.items, payloads=PAYLOADS)
+    collection = qdrant_local.create(WORLD.items, payloads=PAYLOADS)
+    adapter = QdrantAdapter(qdrant_local.client(), collection)
+    WORLD.fit(adapter)
+    yield plain, collection, adapter
+    adapter.drop()
+    for name in (plain, collection):
+        qdrant_local.drop_collection(name)
+
+
+@pytest.mark.parametrize("method", ["raw", None])
+@pytest.mark.parametrize("selector", SELECTORS)
+def test_payloads_are_just_what_was_asked_for(
+    qdrant_local: QdrantEngine, fitted: tuple[str, str, QdrantAdapter], selector: str, method: str | None
+) -> None:
+    plain, _, adapter = fitted
+    query = WORLD.queries[0].tolist()
+    asked = SELECTORS[selector]
+    own = qdrant_local.client().query_points(plain, query=query, limit=60, with_payload=asked, with_vectors=True)
+    ours = adapter.query_points(
+        query=query,
+        limit=60,
+        candidates=60 if method is None else None,
+        with_payload=asked,
+        with_vectors=True,
+        method=method,
+    )
+    assert type(ours) is type(own)
+    expected = {point.id: (point.payload, point.vector, point.shard_key) for point in own.points}
+    assert {point.id: (point.payload, point.vector, point.shard_key) for point in ours.points} == expected
+
+
+def test_a_grpc_selector_is_understood() -> None:
+    """Local mode takes none, so only the translation is tested here."""
+    selector = rest_selector(grpc.WithPayloadSelector(include=grpc.PayloadIncludeSelector(fields=["number"])))
+    assert with_our_key(selector) == ["number", "dbnorm"]
+
+
+def test_asking_for_our_key_gives_nothing(fitted: tuple[str, str, QdrantAdapter]) -> None:
+    _, _, adapter = fitted
+    for method in ("raw", None):
+        points = adapter.query_points(WORLD.queries[0], with_payload=["dbnorm"], method=method).points
+        assert [point.payload for point in points] == [{}] * 10
+
+
+def test_results_do_not_share_the_stored_payload(fitted: tuple[str, str, QdrantAdapter]) -> None:
+    _, collection, adapter = fitted
+    adapter.query_points(WORLD.queries[0], limit=60, candidates=60)
+    stored = adapter.client.retrieve(collection, ids=[0])[0].payload
+    assert stored is not None
+    assert "dbnorm" in stored
+
+
+@pytest.mark.parametrize("metric", ["dot", "euclidean"])
+def test_offset_and_score_threshold_act_on_the_normalised_result(qdrant_local: QdrantEngine, metric: str) -> None:
+    world = World.make(metric, n=60)
+    collection = qdrant_local.create(world.items, metric=metric)
+    adapter = QdrantAdapter(qdrant_local.client(), collection)
+    world.fit(adapter)
+    query = world.queries[0].tolist()
+    everything = adapter.query_points(query, limit=60, candidates=60).points
+    page = adapter.query_points(query, limit=7, offset=5, candidates=60).points
+    assert page == everything[5:12]
+    threshold = everything[20].score
+    passed = adapter.query_points(query, limit=60, candidates=60, score_threshold=threshold).points
+    assert passed == everything[:21]
+    assert (
+        adapter.query_points(query, limit=45, offset=15, candidates=60, score_threshold=threshold).points
+        == everything[15:21]
+    )
+    adapter.drop()
+    qdrant_local.drop_collection(collection)
+
+
+def test_kinds_of_one_query_agree(fitted: tuple[str, str, QdrantAdapter]) -> None:
+    _, _, adapter = fitted
+    vector = WORLD.queries[0]
+    kinds: list[Any] = [vector, vector.tolist(), models.NearestQuery(nearest=vector.tolist())]
+    results = [adapter.query_points(kind, limit=10).points for kind in kinds]
+    assert results[0] == results[1] == results[2]
+
+
+def test_a_point_as_the_query_leaves_itself_out(fitted: tuple[str, str, QdrantAdapter]) -> None:
+    _, _, adapter = fitted
+    found = [point.id for point in adapter.query_points(query=7, limit=60, candidates=60).points]
+    assert len(found) == 59
+    assert 7 not in found
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            {"prefetch": models.Prefetch(query=[0.1] * 8), "query": models.FusionQuery(fusion=models.Fusion.RRF)},
+            "prefetch",
+        ),
+        ({"query": models.RecommendQuery(recommend=models.RecommendInput(positive=[1]))}, "RecommendQuery"),
+        ({"query": models.SampleQuery(sample=models.Sample.RANDOM)}, "SampleQuery"),
+        ({"query": models.OrderByQuery(order_by="number")}, "OrderByQuery"),
+        ({"query": models.SparseVector(indices=[1], values=[0.5])}, "SparseVector"),
+        ({"query": [[0.1] * 8, [0.2] * 8]}, "list"),
+        ({"query": models.NearestQuery(nearest=[0.1] * 8, mmr=models.Mmr(diversity=0.5))}, "NearestQuery"),
+        ({"query": None}, "NoneType"),
+    ],
+)
+def test_queries_without_a_normalised_form_are_refused(
+    fitted: tuple[str, str, QdrantAdapter], arguments: dict[str, Any], message: str
+) -> None:
+    _, _, adapter = fitted
+    with pytest.raises(db.UnsupportedQueryError, match=f"{message}.*method='raw'"):
+        adapter.query_points(**arguments)
+
+
+def test_another_vector_is_refused(fitted: tuple[str, str, QdrantAdapter]) -> None:
+    _, _, adapter = fitted
+    with pytest.raises(db.StatisticsMismatchError, match="the query uses 'caption'.*vector_name='caption'"):
+        adapter.query_points(WORLD.queries[0], using="caption")
+
+
+def test_unsupported_vectors_write_nothing(qdrant_local: QdrantEngine) -> None:
+    client: QdrantClient = qdrant_local.client()
+    multi = models.MultiVectorConfig(comparator=models.MultiVectorComparator.MAX_SIM)
+    client.create_collection(
+        "odd",
+        vectors_config={
+            "city": models.VectorParams(size=8, distance=models.Distance.MANHATTAN),
+            "many": models.VectorParams(size=8, distance=models.Distance.COSINE, multivector_config=multi),
+        },
+        sparse_vectors_config={"words": models.SparseVectorParams()},
+    )
+    before = qdrant_local.snapshot("odd")
+    for name, error, message in (
+        ("city", db.UnsupportedMetricError, "compared by Manhattan; supported are Cosine, Dot, Euclid"),
+        ("many", db.UnsupportedVectorError, "multi-vector"),
+        ("words", db.UnsupportedVectorError, "sparse"),
+    ):
+        with pytest.raises(error, match=message):
+            WORLD.fit(QdrantAdapter(client, "odd", name))
+    assert qdrant_local.snapshot("odd") == before
+    client.delete_collection("odd")
+
+
+def test_points_without_the_vector_are_passed_over(qdrant_local: QdrantEngine) -> None:
+    client: QdrantClient = qdrant_local.client()
+    collection = qdrant_local.create(
+        WORLD.items, vector_name="image", other_vectors={"text": WORLD.items[:, :3].copy()}
+    )
+    client.upsert(collection, [models.PointStruct(id=100, vector={"text": [1.0, 2.0, 3.0]}, payload={"number": 100})])
+    before = qdrant_local.snapshot(collection)
+    adapter = QdrantAdapter(client, collection, "image")
+    assert WORLD.fit(adapter).item_count == 60
+    assert len(adapter.sample_items(1000)) == 60
+    adapter.drop()
+    assert qdrant_local.snapshot(collection) == before
+    qdrant_local.drop_collection(collection)
+
+
+def test_a_payload_key_of_the_users_own_is_not_touched(qdrant_local: QdrantEngine) -> None:
+    collection = qdrant_local.create(WORLD.items[:2], payloads=[{"dbnorm": "mine"}, {"number": 1}])
+    before = qdrant_local.snapshot(collection)
+    adapter = QdrantAdapter(qdrant_local.client(), collection)
+    with pytest.raises(db.ForeignDataError, match="1 points have a payload key 'dbnorm'"):
+        WORLD.fit(adapter)
+    adapter.drop()
+    assert qdrant_local.snapshot(collection) == before
+    qdrant_local.drop_collection(collection)
+
+
+@pytest.mark.parametrize(
+    "value", ["text", {}, {"query": "0.3"}, {"query": None}, {"query": float("inf")}, {"query": True}, ["query"]]
+)
+def test_damaged_item_statistics_count_as_none(qdrant_local: QdrantEngine, value: Any) -> None:
+    collection = qdrant_local.create(WORLD.items)
+    adapter = QdrantAdapter(qdrant_local.client(), collection)
+    generation = WORLD.fit(adapter, method="is").statistics.generation
+    raw = {point.id: point.score for point in adapter.query_points(WORLD.queries[0], limit=60, method="raw").points}
+    qdrant_local.client().set_payload(collection, payload={f"g{generation}": value}, key="dbnorm", points=[5])
+    found = {p.id: p.score for p in adapter.query_points(WORLD.queries[0], limit=60, candidates=60, method="is").points}
+    assert len(found) == 60
+    assert found[5] == pytest.approx(raw[5], abs=1e-6)
+    assert np.isfinite(list(found.values())).all()
+    qdrant_local.client().delete_payload(collection, keys=["dbnorm"], points=[5])
+    adapter.drop()
+    qdrant_local.drop_collection(collection)
+
+
+def test_storage_on_disk_keeps_the_statistics(tmp_path: Any) -> None:
+    client = QdrantClient(path=str(tmp_path))
+    engine = QdrantEngine("qdrant-path", client)
+    collection = engine.create(WORLD.items[:20])
+    adapter = engine.adapter(collection)
+    WORLD.fit(adapter)
+    first = adapter.query_points(WORLD.queries[0], limit=5).points
+    client.close()
+    reopened = QdrantAdapter.from_url(f"qdrant://{tmp_path}/{collection}")
+    assert [p.id for p in reopened.query_points(WORLD.queries[0], limit=5).points] == [p.id for p in first]
+    reopened.close()

@@ -1,0 +1,81 @@
+"""Engines, each started once a run and stopped for sure."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+from collections.abc import Iterator
+
+import pytest
+from harness import Engine, MilvusEngine, QdrantEngine, servers_from_environment
+from pymilvus import MilvusClient
+from qdrant_client import QdrantClient
+
+ENGINES = ("qdrant-local", "milvus-lite", "milvus-2.3.5", *servers_from_environment())
+
+
+@pytest.fixture(scope="session", params=ENGINES)
+def engine(request: pytest.FixtureRequest) -> Engine:
+    """Each engine in turn."""
+    engine: Engine = request.getfixturevalue(request.param.replace("-", "_").replace(".", "_"))
+    return engine
+
+
+@pytest.fixture(scope="session")
+def qdrant_local() -> Iterator[Engine]:
+    client = QdrantClient(":memory:")
+    yield QdrantEngine("qdrant-local", client)
+    client.close()
+
+
+@pytest.fixture(scope="session")
+def milvus_lite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
+    client = MilvusClient(str(tmp_path_factory.mktemp("lite") / "lite.db"))
+    yield MilvusEngine("milvus-lite", client, is_server=False)
+    client.close()
+
+
+@pytest.fixture(scope="session")
+def milvus_2_3_5(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    """The real server, from its wheel; it listens on loopback."""
+    if importlib.util.find_spec("milvus") is None:
+        pytest.skip("the wheel milvus==2.3.5 exists for linux on x86_64 only")
+    from milvus import MilvusServer
+
+    logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
+    server = MilvusServer()
+    server.set_base_dir(str(tmp_path_factory.mktemp("milvus")))
+    try:
+        server.start()
+        client = MilvusClient(f"http://127.0.0.1:{server.listen_port}")
+        yield MilvusEngine("milvus-2.3.5", client, is_server=True)
+        client.close()
+    finally:
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def qdrant_server() -> Iterator[Engine]:
+    client = QdrantClient(url=servers_from_environment()["qdrant-server"], timeout=60)
+    yield QdrantEngine("qdrant-server", client)
+    client.close()
+
+
+@pytest.fixture(scope="session")
+def milvus_server() -> Iterator[Engine]:
+    client = MilvusClient(servers_from_environment()["milvus-server"])
+    yield MilvusEngine("milvus-server", client, is_server=True)
+    client.close()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say what was not run."""
+    if importlib.util.find_spec("torch") is None:
+        terminalreporter.write_line("note: torch is not installed, its tests were skipped (pip install torch==2.13.0)")
+    given = servers_from_environment()
+    if not given:
+        terminalreporter.write_line(
+            "note: no server given (DBNORM_TEST_QDRANT_URL, DBNORM_TEST_MILVUS_URI); the embedded engines and, where"
+            " its wheel is installed, Milvus 2.3.5 were tested"
+        )

@@ -1,0 +1,74 @@
+"""What a fit is told is checked when it is told, before anything is read or written."""
+
+import numpy as np
+import pytest
+
+from dbnorm_vdb import InvalidParameterError, UnsupportedMethodError
+from dbnorm_vdb.fitting import FitSettings
+from dbnorm_vdb.methods import Method
+
+BANK = np.ones((2, 3))
+
+
+def test_the_defaults_are_the_papers_method_with_betas_20_and_10():
+    settings = FitSettings()
+    assert (settings.method, settings.beta("query"), settings.beta("gallery")) == (Method.DUAL_IS, 20.0, 10.0)
+    assert (settings.activation_k, settings.page_size, settings.backend) == (1, 1000, "auto")
+
+
+@pytest.mark.parametrize("name", ["query_beta", "gallery_beta"])
+@pytest.mark.parametrize("beta", [0, -1.5, float("nan"), float("inf"), None, "warm", True])
+def test_a_beta_is_a_finite_number_above_zero(name, beta):
+    with pytest.raises(InvalidParameterError, match=f"{name} .*got {beta!r}"):
+        FitSettings(**{name: beta})
+
+
+@pytest.mark.parametrize("name", ["activation_k", "page_size"])
+@pytest.mark.parametrize("value", [0, -1, 1.5, "10", None, True])
+def test_a_count_is_a_whole_number_above_zero(name, value):
+    with pytest.raises(InvalidParameterError, match=f"{name} must be an integer of at least 1, got {value!r}"):
+        FitSettings(**{name: value})
+
+
+def test_a_count_may_be_a_numpy_integer():
+    assert FitSettings(page_size=np.int64(10)).page_size == 10
+
+
+def test_an_unknown_backend_is_refused():
+    with pytest.raises(InvalidParameterError, match="auto, numpy, torch, got 'cuda'"):
+        FitSettings(backend="cuda")
+
+
+@pytest.mark.parametrize("method", [Method.NNN, Method.SINKHORN])
+def test_a_method_without_stored_statistics_is_refused(method):
+    with pytest.raises(UnsupportedMethodError, match=f"{method.value!r}.*raw, is, dis, dual_is, dual_dis"):
+        FitSettings(method)
+
+
+@pytest.mark.parametrize(
+    ("method", "given", "message"),
+    [
+        (Method.IS, {}, "'is' needs a query bank: pass query_bank="),
+        (Method.DIS, {"gallery": BANK}, "'dis' needs a query bank"),
+        (Method.DUAL_IS, {"gallery": BANK}, "'dual_is' needs a query bank"),
+        (Method.DUAL_IS, {"query": BANK}, "needs a gallery bank: pass gallery_bank=.* or pick method='is'"),
+        (Method.DUAL_DIS, {"query": BANK, "gallery": None}, "'dual_dis' needs a gallery bank"),
+        (Method.RAW, {}, "nothing to fit: pass query_bank="),
+    ],
+)
+def test_a_method_needs_its_banks(method, given, message):
+    with pytest.raises(UnsupportedMethodError, match=message):
+        FitSettings(method).check_banks(given)
+
+
+@pytest.mark.parametrize(
+    ("method", "given"),
+    [
+        (Method.IS, {"query": BANK}),
+        (Method.IS, {"query": BANK, "gallery": BANK}),
+        (Method.DUAL_DIS, {"query": BANK, "gallery": 500}),
+        (Method.RAW, {"query": None, "gallery": BANK}),
+    ],
+)
+def test_banks_that_suffice_are_accepted(method, given):
+    FitSettings(method).check_banks(given)
