@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import zipfile
+import zlib
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -20,12 +22,12 @@ from dbnorm_vdb.errors import (
     BankFileError,
     DimensionMismatchError,
     EmptyBankError,
-    InvalidParameterError,
     InvalidVectorsError,
     MissingDependencyError,
     NonFiniteVectorError,
     ZeroVectorError,
 )
+from dbnorm_vdb.parameters import check_count
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,14 +52,8 @@ def check_vectors(
         NonFiniteVectorError: NaN or infinite values (also those that overflow float32).
         ZeroVectorError: rows of length zero.
     """
-    try:
-        array = np.asarray(vectors)
-        if array.dtype.kind not in "fiu" and array.size:
-            raise TypeError(f"dtype {array.dtype}")
-        with np.errstate(over="ignore"):
-            array = np.ascontiguousarray(array, dtype=np.float32)
-    except (TypeError, ValueError) as error:
-        raise InvalidVectorsError(f"{what}: expected an (n, d) array of real numbers, got {error}") from error
+    with np.errstate(over="ignore"):
+        array = np.ascontiguousarray(as_array(vectors, what=what), dtype=np.float32)
     if array.ndim != 2:
         raise InvalidVectorsError(
             f"{what}: expected an (n, d) array, got shape {array.shape}; a single vector v is np.atleast_2d(v)"
@@ -79,6 +75,20 @@ def check_vectors(
             f"{what}: {int(zero.sum())} of {len(array)} vectors are all zeros (first: row {int(zero.argmax())});"
             " they have no direction: remove or re-embed them"
         )
+    return array
+
+
+def as_array(values: npt.ArrayLike, *, what: str) -> npt.NDArray[Any]:
+    """`values` as an array of real numbers, or InvalidVectorsError if they are ragged or of another type."""
+    try:
+        array = np.asarray(values)
+        if array.dtype == object:
+            array = array.astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise InvalidVectorsError(f"{what}: expected an array of real numbers, got {error}") from error
+    if array.dtype.kind not in "fiu" and array.size:
+        first = array.reshape(-1)[0].item()
+        raise InvalidVectorsError(f"{what}: expected an array of real numbers, got {array.dtype} such as {first!r}")
     return array
 
 
@@ -121,14 +131,13 @@ class Bank:
         elif isinstance(bank, (str, os.PathLike)):
             source, raw = Path(bank).name, _load(Path(bank), key)
         else:
-            source, raw = "array", np.asarray(bank)
+            source, raw = "array", as_array(bank, what=what)
         if raw.size == 0:
             raise EmptyBankError(f"{what}: no vectors in it (shape {raw.shape}); give at least one")
         vectors = check_vectors(raw, what=what, dimension=dimension)
-        if vectors.flags.writeable:
-            vectors = vectors.copy() if vectors is raw else vectors
-            vectors.flags.writeable = False
-        return cls(vectors, source)
+        if not isinstance(bank, Bank) and np.may_share_memory(vectors, raw):
+            vectors = vectors.copy()  # what the caller does with the array later must not change the bank
+        return cls(_read_only(vectors), source)
 
     def __len__(self) -> int:
         return len(self.vectors)
@@ -147,8 +156,7 @@ class Bank:
 
     def sample(self, size: int, *, seed: int = 0) -> Bank:
         """A bank of `size` of the vectors, drawn without replacement and kept in order; all of them if fewer."""
-        if size < 1:
-            raise InvalidParameterError(f"sample size must be at least 1, got {size}")
+        check_count(size, what="sample size")
         if size >= len(self):
             return self
         chosen = np.sort(np.random.default_rng(seed).choice(len(self), size=size, replace=False))
@@ -179,7 +187,7 @@ def _load(path: Path, key: str | None) -> npt.NDArray[Any]:
         raise BankFileError(f"bank file {str(path)!r}: unknown type {path.suffix!r}; use {', '.join(readers)}")
     try:
         return reader(path, key)
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         if isinstance(error, (BankFileError, InvalidVectorsError)):
             raise
         raise BankFileError(f"bank file {str(path)!r} cannot be read: {error}") from error
@@ -188,14 +196,19 @@ def _load(path: Path, key: str | None) -> npt.NDArray[Any]:
 def _load_npy(path: Path, key: str | None) -> npt.NDArray[Any]:
     if key is not None:
         raise BankFileError(f"bank file {str(path)!r} holds one array; key {key!r} has no meaning there")
-    loaded: npt.NDArray[Any] = np.load(path, allow_pickle=False)
+    with path.open("rb") as file:
+        loaded: npt.NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
     return loaded
 
 
 def _load_npz(path: Path, key: str | None) -> npt.NDArray[Any]:
-    with np.load(path, allow_pickle=False) as archive:
-        loaded: npt.NDArray[Any] = archive[_choose(path, key, archive.files)]
-        return loaded
+    with path.open("rb") as file:  # np.load leaves a damaged archive open
+        archive = np.load(file, allow_pickle=False)
+        if not isinstance(archive, np.lib.npyio.NpzFile):
+            raise BankFileError(f"bank file {str(path)!r} holds one array and is no .npz archive; name it .npy")
+        with archive:
+            loaded: npt.NDArray[Any] = archive[_choose(path, key, archive.files)]
+    return loaded
 
 
 def _load_parquet(path: Path, key: str | None) -> npt.NDArray[Any]:

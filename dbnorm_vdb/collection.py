@@ -27,6 +27,7 @@ from dbnorm_vdb.errors import (
 )
 from dbnorm_vdb.fitting import FitSettings, GalleryFit
 from dbnorm_vdb.methods import Method, check_supported
+from dbnorm_vdb.parameters import check_count
 from dbnorm_vdb.statistics import CollectionStatistics, Floats, ItemId, Metric, StoredState
 from dbnorm_vdb.version import __version__
 
@@ -365,8 +366,7 @@ class NormalizedCollection(ABC):
             InvalidParameterError: `size` below 1.
             EmptyBankError: none of the sampled items has a usable vector.
         """
-        if isinstance(size, bool) or size < 1:
-            raise InvalidParameterError(f"gallery_bank as a number is a sample size of at least 1, got {size!r}")
+        check_count(size, what="gallery_bank as a number is a sample size, which")
         keyed = ((sample_key(item, seed), item) for page in self._store.ids() for item in page)
         chosen = [item for _, item in heapq.nsmallest(size, keyed)]
         page = self._store.fetch(chosen)
@@ -456,9 +456,10 @@ class NormalizedCollection(ABC):
 
     def _plan(self, *, limit: int, offset: int, candidates: int | None, method: str | Method | None) -> SearchPlan:
         """Check a search's own arguments and decide its method and window."""
-        for name, value, least in (("limit", limit, 1), ("offset", offset, 0), ("candidates", candidates, 1)):
-            if value is not None and (isinstance(value, bool) or value < least):
-                raise InvalidParameterError(f"{name} must be at least {least}, got {value!r}")
+        check_count(limit, what="limit")
+        check_count(offset, what="offset", least=0)
+        if candidates is not None:
+            check_count(candidates, what="candidates")
         wanted = offset + limit
         if candidates is not None and candidates < wanted:
             raise InvalidParameterError(

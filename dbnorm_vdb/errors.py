@@ -118,3 +118,7 @@ class MissingDependencyError(DBNormError, ImportError):
         super().__init__(f'{purpose} needs the package {package!r}: pip install "dbnorm-vdb[{extra}]"')
         self.package = package
         self.extra = extra
+        self.purpose = purpose
+
+    def __reduce__(self) -> tuple[type[MissingDependencyError], tuple[str, str, str]]:
+        return type(self), (self.package, self.extra, self.purpose)

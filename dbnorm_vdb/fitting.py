@@ -11,8 +11,10 @@ import numpy.typing as npt
 
 from dbnorm_vdb.banks import Bank, Vectors
 from dbnorm_vdb.errors import EmptyCollectionError, InvalidParameterError, UnsupportedMethodError
-from dbnorm_vdb.kernels import BACKENDS, BankKernel, check_beta, make_kernel
+from dbnorm_vdb.kernels import BACKENDS, BankKernel, make_kernel
+from dbnorm_vdb.kernels.base import Reals
 from dbnorm_vdb.methods import FITTED_METHODS, Method
+from dbnorm_vdb.parameters import check_beta, check_count
 from dbnorm_vdb.statistics import (
     QUANTILES,
     BankStatistics,
@@ -25,6 +27,7 @@ from dbnorm_vdb.statistics import (
 )
 
 _QUANTILE_SAMPLE = 65_536
+_LARGEST_SQUARE = 1e36  # of a vector's length; beyond it, inner products may leave the range of float32
 
 
 @dataclass(frozen=True)
@@ -50,10 +53,8 @@ class FitSettings:
     def __post_init__(self) -> None:
         check_beta(self.query_beta, what="query_beta")
         check_beta(self.gallery_beta, what="gallery_beta")
-        for name in ("activation_k", "page_size"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-                raise InvalidParameterError(f"{name} must be an integer of at least 1, got {value!r}")
+        check_count(self.activation_k, what="activation_k")
+        check_count(self.page_size, what="page_size")
         if self.backend not in BACKENDS:
             raise InvalidParameterError(f"backend must be one of {', '.join(BACKENDS)}, got {self.backend!r}")
         if self.method not in FITTED_METHODS:
@@ -110,10 +111,11 @@ class GalleryFit:
             vectors: (n, d) float32, rows as stored.
 
         Returns:
-            (n,) which items could be used (vectors that are not finite are skipped), and for each bank the biases of
-            those.
+            (n,) which items could be used (vectors that are not finite, or longer than 1e18, are skipped), and for
+            each bank the biases of those.
         """
-        usable: Booleans = np.asarray(np.isfinite(vectors).all(axis=1))
+        squares = np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64)
+        usable: Booleans = np.asarray(squares < _LARGEST_SQUARE)  # false for NaN
         self._skipped += int((~usable).sum())
         vectors = vectors[usable]
         kept = [item for item, use in zip(ids, usable, strict=True) if use]
@@ -171,7 +173,6 @@ class _BankPass:
     """One bank's pass over the gallery: its kernel, and the running summary of its biases."""
 
     kernel: BankKernel
-    centre: Vectors
     metric: Metric
     beta: float
     log_size: float
@@ -186,8 +187,7 @@ class _BankPass:
 
     @classmethod
     def start(cls, bank: Bank, metric: Metric, beta: float, settings: FitSettings, expected_items: int) -> _BankPass:
-        centre = bank.vectors.mean(axis=0, dtype=np.float64).astype(np.float32)
-        rows, log_weights = bank_side(bank.vectors, metric, beta, centre)
+        rows, log_weights = bank_side(bank.vectors, metric, beta)
         kernel = make_kernel(
             rows,
             [beta],
@@ -196,11 +196,11 @@ class _BankPass:
             backend=settings.backend,
             expected_items=expected_items,
         )
-        return cls(kernel, centre, metric, beta, float(np.log(len(bank))), settings.activation_k)
+        return cls(kernel, metric, beta, float(np.log(len(bank))), settings.activation_k)
 
     def page(self, ids: Sequence[ItemId], vectors: Vectors) -> Floats:
         first = self.kernel.scanned
-        partitions = self.kernel.scan(item_side(vectors, self.metric, self.centre))[0]
+        partitions = self.kernel.scan(item_side(vectors, self.metric))[0]
         biases: Floats = (partitions - self.log_size) / self.beta
         self._summarize(biases, first)
         self._remember(ids, first)
@@ -246,32 +246,29 @@ class _BankPass:
         )
 
 
-def bank_side(vectors: Vectors, metric: Metric, beta: float, centre: Vectors) -> tuple[Vectors, Vectors | None]:
+def bank_side(vectors: Vectors, metric: Metric, beta: float) -> tuple[Reals, Reals | None]:
     """Bank vectors and log weights such that inner products with `item_side` give the exponents' similarities.
 
     For Euclidean `-|b - g|^2 = <(2b, 1), (g, -|g|^2)> - |b|^2`: one more dimension, and `-beta |b|^2` as log weight
-    (which leaves each bank vector's order of the items as it is). Vectors are centred first, since the distance does
-    not change and float32 then keeps more of it.
+    (which leaves each bank vector's order of the items as it is). In float64, since the difference of large squares
+    is small.
     """
     if metric is Metric.COSINE:
         return unit_length(vectors), None
     if metric is Metric.DOT:
         return vectors, None
-    centred = vectors - centre
-    squares = np.einsum("ij,ij->i", centred, centred, dtype=np.float64)
-    rows = np.concatenate([2 * centred, np.ones((len(centred), 1), dtype=np.float32)], axis=1)
-    return rows, (-beta * squares).astype(np.float32)
+    wide = vectors.astype(np.float64)
+    return np.concatenate([2 * wide, np.ones((len(wide), 1))], axis=1), -beta * np.square(wide).sum(axis=1)
 
 
-def item_side(vectors: Vectors, metric: Metric, centre: Vectors) -> Vectors:
+def item_side(vectors: Vectors, metric: Metric) -> Reals:
     """Items as inner-product vectors, the counterpart of `bank_side`."""
     if metric is Metric.COSINE:
         return unit_length(vectors)
     if metric is Metric.DOT:
         return vectors
-    centred = vectors - centre
-    squares = np.einsum("ij,ij->i", centred, centred, dtype=np.float64)
-    return np.concatenate([centred, -squares[:, None].astype(np.float32)], axis=1)
+    wide = vectors.astype(np.float64)
+    return np.concatenate([wide, -np.square(wide).sum(axis=1, keepdims=True)], axis=1)
 
 
 def unit_length(vectors: npt.NDArray[np.float32]) -> Vectors:

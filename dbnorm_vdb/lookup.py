@@ -69,5 +69,6 @@ class StatisticsLookup:
 
 def _keys(ids: Sequence[ItemId]) -> npt.NDArray[Any]:
     if len(ids) and isinstance(ids[0], str):
-        return np.array([str(item).encode() for item in ids], dtype=np.bytes_)
+        # numpy drops trailing zero bytes, so the last byte is one of ours
+        return np.array([f"{item}\x01".encode() for item in ids], dtype=np.bytes_)
     return np.asarray(ids, dtype=np.int64)

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from dbnorm_vdb.banks import as_array
 from dbnorm_vdb.errors import EmptyBankError, InvalidParameterError, InvalidVectorsError, UnsupportedMethodError
-from dbnorm_vdb.kernels import check_beta
 from dbnorm_vdb.methods import Adjustment, Method, score
+from dbnorm_vdb.parameters import check_beta, check_count
 from dbnorm_vdb.statistics import Booleans, Floats
 
 Matrix = npt.NDArray[np.floating[Any]]
@@ -69,8 +70,7 @@ def normalize(
         "gallery": check_beta(gallery_beta, what="gallery_beta"),
     }
     for name, count in (("activation_k", activation_k), ("iterations", iterations), ("nnn_k", nnn_k)):
-        if count < 1:
-            raise InvalidParameterError(f"{name} must be at least 1, got {count}")
+        check_count(count, what=name)
     if not np.isfinite(nnn_alpha):
         raise InvalidParameterError(f"nnn_alpha must be finite, got {nnn_alpha}")
     given = {"query": query_bank, "gallery": gallery_bank}
@@ -83,7 +83,7 @@ def normalize(
         bank_matrix = _bank_matrix(bank, f"{name}_bank", matrix.shape[1])
         if chosen is Method.NNN:
             bias = nnn_alpha * _mean_of_largest(bank_matrix, nnn_k)
-        elif chosen is Method.SINKHORN:
+        elif chosen is Method.SINKHORN and matrix.shape[1]:
             bias = _sinkhorn_bias(bank_matrix, betas[name], iterations)
         else:
             bias = (log_sum_exp(bank_matrix * betas[name], axis=0) - np.log(len(bank_matrix))) / betas[name]
@@ -136,10 +136,7 @@ def _mean_of_largest(bank: Floats, k: int) -> Floats:
 
 
 def _matrix(values: npt.ArrayLike, what: str) -> Floats:
-    try:
-        matrix = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise InvalidVectorsError(f"{what}: expected a matrix of real numbers, got {error}") from error
+    matrix = as_array(values, what=what).astype(np.float64)
     if matrix.ndim != 2:
         raise InvalidVectorsError(f"{what}: expected a two-dimensional array, got shape {matrix.shape}")
     if not np.isfinite(matrix).all():

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from dbnorm_vdb.errors import InvalidParameterError, InvalidVectorsError
+from dbnorm_vdb.banks import as_array
+from dbnorm_vdb.errors import InvalidVectorsError
 from dbnorm_vdb.methods import Method, adjustments_of, check_supported, order_by, score
+from dbnorm_vdb.parameters import check_count
 from dbnorm_vdb.statistics import CollectionStatistics, Floats, ItemStatistics
 
 
@@ -51,9 +53,9 @@ def rerank(
         InvalidVectorsError: the similarities are not as many as the items, or hold NaN.
         UnsupportedMethodError: the statistics cannot serve the method.
     """
-    if limit is not None and limit < 1:
-        raise InvalidParameterError(f"limit must be at least 1, got {limit}")
-    values = np.asarray(similarities, dtype=np.float64)
+    if limit is not None:
+        check_count(limit, what="limit")
+    values = as_array(similarities, what="similarities").astype(np.float64)
     if values.shape != (len(items),):
         raise InvalidVectorsError(f"similarities of shape {values.shape} for {len(items)} candidates")
     if np.isnan(values).any():

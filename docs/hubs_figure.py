@@ -14,9 +14,10 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+from PIL import Image
+
 from dbnorm_vdb import normalize
 from dbnorm_vdb.demo import load_pictures
-from PIL import Image
 
 RAW, NEW = "#c0392b", "#1f77b4"
 SHOWN = 9
@@ -69,7 +70,7 @@ top = rows[0].subplots(2, SHOWN)
 rows[0].suptitle("The pictures returned most often (times among the first ten of 1 872 texts)", fontsize=13, y=0.98)
 for line, (method, count) in zip(top, counts.items(), strict=True):
     for axes, item in zip(line, np.argsort(-count, kind="stable"), strict=False):
-        show(axes, item, f"{count[item]}×", colours[method])
+        show(axes, item, f"{count[item]} times", colours[method])
     line[0].set_ylabel("raw" if method == "raw" else "dual_is", fontsize=12, color=colours[method])
 rows[0].subplots_adjust(left=0.05, right=0.99, top=0.88, bottom=0.1, hspace=0.35)
 
@@ -88,11 +89,15 @@ bins = np.arange(0, counts["raw"].max() + 3, 2)
 for method, count in counts.items():
     never = (count == 0).mean()
     axes.hist(
-        count, bins=bins, histtype="step", linewidth=2, color=colours[method],
-        label=f"{method}: at most {count.max()}×; {never:.1%} of the pictures are never found",
+        count,
+        bins=bins,
+        histtype="step",
+        linewidth=2,
+        color=colours[method],
+        label=f"{method}: at most {count.max()} times; {never:.1%} of the pictures are never found",
     )
 axes.set_yscale("log")
-axes.set_xlabel("times a picture is among the first ten (each text has one right picture, so 10 on average)", fontsize=11)
+axes.set_xlabel("times a picture is among the first ten results (10 on average)", fontsize=11)
 axes.set_ylabel("pictures", fontsize=11)
 axes.spines[["top", "right"]].set_visible(False)
 axes.legend(frameon=False, fontsize=11)

@@ -1,13 +1,14 @@
 """DBNorm on Milvus in five lines. Runs as it is: Milvus Lite in a temporary folder, the data comes with the package.
 
-    pip install "dbnorm-vdb[milvus-lite]" && python examples/quickstart_milvus.py
+pip install "dbnorm-vdb[milvus-lite]" && python examples/quickstart_milvus.py
 """
 
 import tempfile
 
+from pymilvus import MilvusClient
+
 from dbnorm_milvus import MilvusAdapter
 from dbnorm_vdb.demo import load_pictures
-from pymilvus import MilvusClient
 
 data = load_pictures()
 

@@ -1,11 +1,12 @@
 """DBNorm on Qdrant in five lines. Runs as it is: the collection is in memory, the data comes with the package.
 
-    pip install "dbnorm-vdb[qdrant]" && python examples/quickstart_qdrant.py
+pip install "dbnorm-vdb[qdrant]" && python examples/quickstart_qdrant.py
 """
+
+from qdrant_client import QdrantClient, models
 
 from dbnorm_qdrant import QdrantAdapter
 from dbnorm_vdb.demo import load_pictures
-from qdrant_client import QdrantClient, models
 
 data = load_pictures()
 

@@ -18,7 +18,6 @@ from dbnorm_milvus.store import MilvusStore
 from dbnorm_vdb.banks import check_vectors
 from dbnorm_vdb.collection import DEFAULT_STATISTICS_TTL, Hit, NormalizedCollection
 from dbnorm_vdb.errors import (
-    InvalidParameterError,
     InvalidTargetError,
     NonFiniteVectorError,
     StatisticsMismatchError,
@@ -27,6 +26,7 @@ from dbnorm_vdb.errors import (
 )
 from dbnorm_vdb.lookup import StatisticsLookup
 from dbnorm_vdb.methods import Method
+from dbnorm_vdb.parameters import check_count
 from dbnorm_vdb.reranking import rerank
 from dbnorm_vdb.statistics import CollectionStatistics, ItemId, ItemStatistics, Metric
 
@@ -69,8 +69,7 @@ class MilvusAdapter(NormalizedCollection):
         statistics_ttl: float = DEFAULT_STATISTICS_TTL,
         cache_bytes: int = DEFAULT_CACHE_BYTES,
     ) -> None:
-        if isinstance(cache_bytes, bool) or cache_bytes < 0:
-            raise InvalidParameterError(f"cache_bytes must be at least 0, got {cache_bytes!r}")
+        check_count(cache_bytes, what="cache_bytes", least=0)
         self.client = client
         store = MilvusStore(client, collection_name, vector_field)
         super().__init__(store, on_missing=on_missing, statistics_ttl=statistics_ttl)

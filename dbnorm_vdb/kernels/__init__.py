@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dbnorm_vdb.banks import check_vectors
+from dbnorm_vdb.banks import as_array, check_vectors
 from dbnorm_vdb.errors import (
     DimensionMismatchError,
     EmptyBankError,
@@ -19,24 +19,14 @@ from dbnorm_vdb.errors import (
 )
 from dbnorm_vdb.kernels.base import BankKernel, NearestItems, Reals
 from dbnorm_vdb.kernels.numpy_kernel import NumpyKernel
+from dbnorm_vdb.parameters import check_beta
 
-__all__ = ["BACKENDS", "BankKernel", "NearestItems", "check_beta", "log_partition", "make_kernel"]
+__all__ = ["BACKENDS", "BankKernel", "NearestItems", "log_partition", "make_kernel"]
 
 BACKENDS = ("auto", "numpy", "torch")
 
 # Below this many multiplications, importing torch costs more than it saves.
 _WORTH_TORCH = 1e11
-
-
-def check_beta(beta: float, *, what: str = "beta") -> float:
-    """Return `beta` as a float, or raise InvalidParameterError unless it is finite and greater than 0."""
-    try:
-        value = float(beta)
-    except (TypeError, ValueError):
-        value = np.nan
-    if isinstance(beta, bool) or not (np.isfinite(value) and value > 0):
-        raise InvalidParameterError(f"{what} is an inverse temperature and must be a finite number > 0, got {beta!r}")
-    return value
 
 
 def make_kernel(
@@ -96,11 +86,13 @@ def log_partition(
         InvalidParameterError: a beta that is not > 0, or an unknown backend.
         InvalidVectorsError, EmptyBankError: arrays that do not fit together or hold unusable values.
     """
-    betas = [check_beta(value) for value in (beta if isinstance(beta, (Sequence, np.ndarray)) else [beta])]
+    several = np.ndim(beta) > 0
+    betas = [check_beta(value) for value in np.atleast_1d(np.asarray(beta, dtype=object)).tolist()]
     if not betas:
         raise InvalidParameterError("beta is an empty sequence; give at least one inverse temperature")
-    double = np.asarray(items).dtype == np.float64 and np.asarray(bank).dtype == np.float64
-    item_array, bank_array = (_inner_product(a, what, double) for a, what in ((items, "items"), (bank, "bank")))
+    arrays = {what: as_array(values, what=what) for what, values in (("items", items), ("bank", bank))}
+    double = all(array.dtype == np.float64 for array in arrays.values())
+    item_array, bank_array = (_inner_product(array, what, double) for what, array in arrays.items())
     if not len(bank_array):
         raise EmptyBankError("bank: no vectors in it; give at least one")
     if item_array.shape[1] != bank_array.shape[1]:
@@ -109,7 +101,7 @@ def log_partition(
         )
     weights: Reals | None = None
     if log_weights is not None:
-        weights = np.asarray(log_weights, dtype=bank_array.dtype)
+        weights = as_array(log_weights, what="log_weights").astype(bank_array.dtype)
         if weights.shape != (len(bank_array),) or not np.isfinite(weights).all():
             raise InvalidVectorsError(
                 f"log_weights must be {len(bank_array)} finite numbers, one for each bank vector,"
@@ -117,13 +109,10 @@ def log_partition(
             )
     kernel = make_kernel(bank_array, betas, log_weights=weights, backend=backend, expected_items=len(item_array))
     result = kernel.scan(item_array)
-    return result if isinstance(beta, (Sequence, np.ndarray)) else result[0]
+    return result if several else result[0]
 
 
-def _inner_product(vectors: npt.ArrayLike, what: str, double: bool) -> npt.NDArray[np.floating[Any]]:
+def _inner_product(vectors: npt.NDArray[Any], what: str, double: bool) -> Reals:
     """Check `vectors`; a zero vector is fine for an inner product."""
-    if not double:
-        return check_vectors(vectors, what=what, allow_zero=True)
-    array = np.ascontiguousarray(vectors, dtype=np.float64)
-    check_vectors(array, what=what, allow_zero=True)
-    return array
+    checked = check_vectors(vectors, what=what, allow_zero=True)
+    return np.ascontiguousarray(vectors) if double else checked

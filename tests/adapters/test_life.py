@@ -21,7 +21,7 @@ class InterruptionError(Exception):
 
 @pytest.fixture
 def world() -> World:
-    """By inner product: Qdrant's local mode changes the last bits of cosine vectors at every search, whoever searches."""
+    """By inner product: Qdrant's local mode changes the last bits of cosine vectors at every search, anybody's."""
     return World.make("dot", n=60)
 
 

@@ -5,8 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import dbnorm_vdb
 import numpy as np
+
+import dbnorm_vdb
 
 assert "site-packages" in dbnorm_vdb.__file__, dbnorm_vdb.__file__
 for name in ("torch", "qdrant_client", "pymilvus", "typer", "rich", "scipy"):

@@ -1,0 +1,25 @@
+"""Checks of the numbers that callers pass, so that each message says what was wrong and what was seen."""
+
+from __future__ import annotations
+
+import math
+from numbers import Integral, Real
+
+from dbnorm_vdb.errors import InvalidParameterError
+
+
+def check_beta(beta: object, *, what: str = "beta") -> float:
+    """Return `beta` as a float, or raise InvalidParameterError unless it is a finite number greater than 0."""
+    value = float(beta) if isinstance(beta, Real) and not isinstance(beta, bool) else math.nan
+    if not (math.isfinite(value) and value > 0):
+        raise InvalidParameterError(f"{what} is an inverse temperature and must be a finite number > 0, got {beta!r}")
+    return value
+
+
+def check_count(count: object, *, what: str, least: int = 1) -> int:
+    """Return `count` as an int, or raise InvalidParameterError unless it is an integer of at least `least`."""
+    if isinstance(count, bool) or not isinstance(count, Integral):
+        raise InvalidParameterError(f"{what} must be an integer, got {count!r}")
+    if int(count) < least:
+        raise InvalidParameterError(f"{what} must be at least {least}, got {count!r}")
+    return int(count)
