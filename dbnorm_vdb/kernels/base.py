@@ -39,16 +39,28 @@ class NearestItems:
         return cls(np.full((bank_size, k), -np.inf, dtype=dtype), np.full((bank_size, k), -1, dtype=np.int64))
 
     def merge(self, bank_rows: npt.NDArray[np.int64], block: Reals, first_position: int) -> None:
-        """Take in the similarities `block` (items, len(bank_rows)) of items at `first_position` and after."""
+        """Take in the similarities `block` (items, len(bank_rows)) of items at `first_position` and after.
+
+        Only what beats the worst of those kept so far is looked at, which soon is little.
+        """
         k = self.position.shape[1]
         if k == 1:
             best = block.argmax(axis=0)
             self.similarity[bank_rows, 0] = block[best, np.arange(block.shape[1])]
             self.position[bank_rows, 0] = first_position + best
             return
-        order = np.argsort(-block, axis=0, kind="stable")[:k]
-        similarity = np.concatenate([self.similarity[bank_rows], np.take_along_axis(block, order, axis=0).T], axis=1)
-        position = np.concatenate([self.position[bank_rows], (first_position + order).T], axis=1)
+        least = self.similarity[bank_rows, -1]
+        entering = block > least
+        if np.isneginf(least).any() and len(block) > k:  # at first everything would enter
+            entering &= block >= np.partition(block, len(block) - k, axis=0)[len(block) - k]
+        columns, items = np.nonzero(entering.T)  # by bank vector, then in scan order
+        counts = np.bincount(columns, minlength=len(bank_rows))
+        slots = k + np.arange(len(columns)) - np.repeat(np.cumsum(counts) - counts, counts)
+        similarity = np.full((len(bank_rows), k + int(counts.max())), -np.inf, dtype=block.dtype)
+        position = np.full(similarity.shape, -1, dtype=np.int64)
+        similarity[:, :k], position[:, :k] = self.similarity[bank_rows], self.position[bank_rows]
+        similarity[columns, slots] = block[items, columns]
+        position[columns, slots] = first_position + items
         keep = np.argsort(-similarity, axis=1, kind="stable")[:, :k]
         self.similarity[bank_rows] = np.take_along_axis(similarity, keep, axis=1)
         self.position[bank_rows] = np.take_along_axis(position, keep, axis=1)

@@ -204,7 +204,9 @@ def test_a_beta_as_an_array_of_no_dimensions_is_one_beta():
     "weights", [[0.0, 0.0], [0.0, 0.0, np.nan], [0.0, 0.0, -np.inf], [[0.0, 0.0, 0.0]], ["a", "b", "c"]]
 )
 def test_log_weights_are_one_finite_number_for_each_bank_vector(weights):
-    with pytest.raises(InvalidVectorsError, match="log_weights(?: must be 3 finite numbers|: expected an array of real numbers)"):
+    with pytest.raises(
+        InvalidVectorsError, match="log_weights(?: must be 3 finite|: expected an array of real) numbers"
+    ):
         log_partition(OK, OK, 1.0, log_weights=weights)
 
 
