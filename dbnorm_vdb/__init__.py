@@ -4,13 +4,14 @@ The adapters are import packages of their own, `dbnorm_qdrant` and `dbnorm_milvu
 """
 
 from dbnorm_vdb.banks import Bank
-from dbnorm_vdb.collection import FitSummary, Hit, Status
+from dbnorm_vdb.collection import FitSummary, Status
 from dbnorm_vdb.errors import (
     BankFileError,
     DBNormError,
     DimensionMismatchError,
     EmptyBankError,
     EmptyCollectionError,
+    FitInProgressError,
     ForeignDataError,
     InvalidInputError,
     InvalidParameterError,
@@ -41,6 +42,7 @@ from dbnorm_vdb.statistics import (
     Metric,
     StoredState,
 )
+from dbnorm_vdb.store import Hit
 from dbnorm_vdb.version import __version__
 
 __all__ = [
@@ -53,6 +55,7 @@ __all__ = [
     "DimensionMismatchError",
     "EmptyBankError",
     "EmptyCollectionError",
+    "FitInProgressError",
     "FitSummary",
     "ForeignDataError",
     "Hit",

@@ -18,10 +18,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 
 from dbnorm_vdb.banks import Bank
-from dbnorm_vdb.collection import Hit, NormalizedCollection, Status
+from dbnorm_vdb.collection import NormalizedCollection, Status
 from dbnorm_vdb.collection import Progress as Report
 from dbnorm_vdb.demo import DemoReport, Example, load_pictures, run_demo
 from dbnorm_vdb.errors import InvalidInputError, InvalidParameterError
+from dbnorm_vdb.store import Hit
 from dbnorm_vdb.targets import EXAMPLES, open_target
 from dbnorm_vdb.version import __version__
 
@@ -351,7 +352,11 @@ def _print_status(report: Status) -> None:
             ]
     if report.writing is not None:
         rows.append(
-            ("unfinished", f"generation {report.writing}: a fit is running, or was killed; fit again to replace it")
+            (
+                "unfinished",
+                f"a fit by process {report.writing.process} on {report.writing.host} since"
+                f" {report.writing.since:%Y-%m-%d %H:%M:%S} UTC; if it is dead, fit again",
+            )
         )
     for name, value in rows:
         table.add_row(f"[bold]{name}[/]", escape(str(value)))

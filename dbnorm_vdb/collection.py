@@ -1,4 +1,4 @@
-"""The seam that an engine's adapter implements, and everything that is built on it once for all engines."""
+"""A collection with DBNorm: everything that is built once, above the seam (`dbnorm_vdb.store`), for all engines."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -16,19 +16,20 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel
 
-from dbnorm_vdb.banks import Bank, Vectors, sample_key
+from dbnorm_vdb.banks import Bank, sample_key
 from dbnorm_vdb.errors import (
     EmptyBankError,
     EmptyCollectionError,
     InvalidParameterError,
     NotFittedError,
-    StatisticsError,
     StatisticsMismatchError,
 )
 from dbnorm_vdb.fitting import FitSettings, GalleryFit
+from dbnorm_vdb.ledger import Ledger
 from dbnorm_vdb.methods import Method, check_supported
 from dbnorm_vdb.parameters import check_count
-from dbnorm_vdb.statistics import CollectionStatistics, Floats, ItemId, Metric, StoredState
+from dbnorm_vdb.statistics import CollectionStatistics, FitClaim, Metric, StoredState
+from dbnorm_vdb.store import Hit, Store, VectorInfo
 from dbnorm_vdb.version import __version__
 
 logger = logging.getLogger("dbnorm_vdb")
@@ -36,126 +37,9 @@ logger = logging.getLogger("dbnorm_vdb")
 BankInput: TypeAlias = Bank | npt.ArrayLike | str | os.PathLike[str]
 Progress: TypeAlias = Callable[[str, int, int], None]
 
-BANK_SUFFIX = "__dbnorm_bank"
 DEFAULT_STATISTICS_TTL = 5.0
 _WARN_EVERY = 60.0
 _CONFIRM_EVERY = 1.0
-
-
-@dataclass(frozen=True)
-class VectorInfo:
-    """The vector an adapter works on, as the engine describes it.
-
-    Attributes:
-        name: vector name or field; "" for Qdrant's unnamed vector.
-        dimension: its number of dimensions.
-        metric: how the engine compares it.
-    """
-
-    name: str
-    dimension: int
-    metric: Metric
-
-
-@dataclass(frozen=True)
-class Page:
-    """Some of a collection's items: n ids and (n, d) float32 vectors."""
-
-    ids: list[ItemId]
-    vectors: Vectors
-
-
-@dataclass(frozen=True)
-class Hit:
-    """One search result in engine-neutral form: id, score on the engine's scale, payload or fields."""
-
-    id: ItemId
-    score: float
-    payload: Mapping[str, Any]
-
-
-class Store(ABC):
-    """What the core asks of one collection of an engine. Errors of the client pass through.
-
-    An adapter's store only moves data: it knows no formulas. It writes nothing but what `write_*` and `begin` are
-    given, under names that end in `__dbnorm...` or a key named `dbnorm`.
-    """
-
-    collection: str
-    engine: str
-    max_window: int
-
-    @abstractmethod
-    def close(self) -> None:
-        """Close the client."""
-
-    @abstractmethod
-    def describe(self) -> VectorInfo:
-        """The vector, checked: it exists, is dense, and its metric is supported."""
-
-    @abstractmethod
-    def count(self) -> int:
-        """The number of items in the collection."""
-
-    @abstractmethod
-    def count_fitted(self, generation: int) -> int:
-        """The number of items with statistics of a generation."""
-
-    @abstractmethod
-    def pages(self, size: int) -> Iterator[Page]:
-        """All items that have the vector, in pages of at most `size`."""
-
-    @abstractmethod
-    def ids(self) -> Iterator[list[ItemId]]:
-        """The ids of all items, in pages."""
-
-    @abstractmethod
-    def fetch(self, ids: Sequence[ItemId]) -> Page:
-        """The items of those ids that exist and have the vector, in any order."""
-
-    @abstractmethod
-    def read_state(self) -> object:
-        """What is stored at the collection level: JSON text, JSON types, or None."""
-
-    @abstractmethod
-    def write_state(self, state: StoredState | None) -> None:
-        """Replace it in one write; None removes it."""
-
-    @abstractmethod
-    def check_writable(self, *, known: bool) -> None:
-        """Raise ForeignDataError if a name to be written under is taken by data that is not ours.
-
-        Args:
-            known: whether the collection-level state exists, so that per-item values are expected to be ours.
-        """
-
-    @abstractmethod
-    def begin(self, generation: int, dimension: int) -> None:
-        """Make room for a generation, empty."""
-
-    @abstractmethod
-    def write_bank(self, generation: int, bank: str, vectors: Vectors) -> None:
-        """Store a bank's (m, d) vectors."""
-
-    @abstractmethod
-    def read_bank(self, generation: int, bank: str) -> Vectors:
-        """A stored bank's vectors, in the order they were written."""
-
-    @abstractmethod
-    def write_items(self, generation: int, ids: Sequence[ItemId], biases: Mapping[str, Floats]) -> None:
-        """Store the biases of n items. Items that no longer exist are passed over."""
-
-    @abstractmethod
-    def write_activation_sets(self, generation: int, members: Mapping[str, Sequence[ItemId]]) -> None:
-        """Mark the members of each bank's activation set, after all items were written."""
-
-    @abstractmethod
-    def discard_generations(self, *, keep: int | None) -> None:
-        """Remove what all other generations left."""
-
-    @abstractmethod
-    def remove_all(self) -> None:
-        """Remove everything of ours but the collection-level state."""
 
 
 class FitSummary(BaseModel):
@@ -174,7 +58,7 @@ class Status(BaseModel):
         item_count: items in the collection.
         fitted_count: items among them with statistics of the active generation.
         active: the statistics that searches use; None before the first fit.
-        writing: the generation a fit is writing, or left behind when it was killed.
+        writing: the claim of a fit that is running, or was killed.
         changed_banks: of the banks given to `status`, those that differ from the fitted ones.
     """
 
@@ -186,7 +70,7 @@ class Status(BaseModel):
     item_count: int
     fitted_count: int
     active: CollectionStatistics | None
-    writing: int | None
+    writing: FitClaim | None
     changed_banks: list[str]
 
     @property
@@ -229,6 +113,7 @@ class NormalizedCollection(ABC):
         if not statistics_ttl >= 0:
             raise InvalidParameterError(f"statistics_ttl must be at least 0 seconds, got {statistics_ttl!r}")
         self._store = store
+        self._ledger = Ledger(store)
         self._on_missing = on_missing
         self._ttl = statistics_ttl
         self._lock = threading.Lock()
@@ -288,30 +173,27 @@ class NormalizedCollection(ABC):
             InvalidInputError: and its kinds, when a bank, a parameter or the collection cannot be used.
             StatisticsMismatchError: the collection is fitted for another of its vectors.
             ForeignDataError: a name to be written under is taken.
+            FitInProgressError: another fit of the collection is running, or took over.
         """
         started = time.monotonic()
         settings = FitSettings(Method.parse(method), query_beta, gallery_beta, activation_k, page_size, backend)
         settings.check_banks({"query": query_bank, "gallery": gallery_bank})
         info = self._store.describe()
-        state = self._read_state() or StoredState()
+        state = self._ledger.read()
         _check_same_vector(state.active, info, self._store.collection, fitting=True)
         count = self._store.count()
         if not count:
             raise EmptyCollectionError(f"collection {self._store.collection!r} has no items; insert some, then fit")
         banks = self._load_banks(query_bank, gallery_bank, info, seed)
         self._store.check_writable(known=state != StoredState())
-        report = progress or (lambda stage, done, total: None)
-
-        generation = _next_generation(state)
-        self._store.discard_generations(keep=state.active.generation if state.active else None)
-        self._write_state(state.model_copy(update={"writing": generation}))
-        self._store.begin(generation, info.dimension)
-        for name, bank in banks.items():
-            self._store.write_bank(generation, name, bank.vectors)
-            report(f"{name} bank", len(bank), len(bank))
-        statistics = self._fit_items(generation, info, banks, settings, count, report)
-        self._write_state(StoredState(active=statistics))
-        self._store.discard_generations(keep=generation)
+        claim = self._ledger.claim()
+        try:
+            statistics = self._write_generation(claim, info, banks, settings, count, progress or _silent)
+            self._ledger.activate(claim, statistics)
+        except BaseException:
+            self._ledger.release(claim)
+            raise
+        self._store.discard_generations(keep=claim.generation)
         self._remember(statistics)
         return FitSummary(
             statistics=statistics,
@@ -320,15 +202,22 @@ class NormalizedCollection(ABC):
             seconds=time.monotonic() - started,
         )
 
-    def _fit_items(
+    def _write_generation(
         self,
-        generation: int,
+        claim: FitClaim,
         info: VectorInfo,
         banks: Mapping[str, Bank],
         settings: FitSettings,
         count: int,
         report: Progress,
     ) -> CollectionStatistics:
+        generation = claim.generation
+        active = self._ledger.read().active
+        self._store.discard_generations(keep=active.generation if active else None)
+        self._store.begin(generation, info.dimension)
+        for name, bank in banks.items():
+            self._store.write_bank(generation, name, bank.vectors)
+            report(f"{name} bank", len(bank), len(bank))
         gallery = GalleryFit(metric=info.metric, banks=banks, settings=settings, expected_items=count)
         done = 0
         report("items", 0, count)
@@ -339,6 +228,7 @@ class NormalizedCollection(ABC):
                 self._store.write_items(generation, ids, biases)
             done += len(page.ids)
             report("items", min(done, count), count)
+            self._ledger.renew(claim)
         statistics = gallery.statistics(
             generation=generation, vector=info.name, dimension=info.dimension, version=__version__
         )
@@ -395,7 +285,7 @@ class NormalizedCollection(ABC):
             StatisticsFormatError: what is stored is unreadable or of another format version.
         """
         info = self._store.describe()
-        state = self._read_state() or StoredState()
+        state = self._ledger.read()
         given = {"query": query_bank, "gallery": gallery_bank}
         fitted = state.active.banks if state.active else {}
         changed = [
@@ -418,14 +308,14 @@ class NormalizedCollection(ABC):
         )
 
     def drop(self) -> None:
-        """Remove everything that this library stored for the collection, and nothing else. Safe to repeat."""
-        if self._store.read_state() in (None, ""):
-            self._remember(None)
-            return
-        # searches turn raw first, so that none sees statistics that are half gone
-        self._store.write_state(StoredState(writing=1))
-        self._store.remove_all()
-        self._store.write_state(None)
+        """Remove everything that this library stored for the collection, and nothing else. Safe to repeat.
+
+        Raises:
+            FitInProgressError: a fit is running.
+        """
+        if self._ledger.begin_removal():
+            self._store.remove_all()
+            self._ledger.remove()
         self._remember(None)
 
     # --- for the adapters' searches ----------------------------------------------------------------------------
@@ -490,8 +380,7 @@ class NormalizedCollection(ABC):
         fresh_since = time.monotonic() - self._ttl if newer_than is None else newer_than
         if cached is not None and cached[0] > fresh_since:
             return cached[1]
-        state = self._read_state()
-        statistics = state.active if state else None
+        statistics = self._ledger.read().active
         if statistics is not None:
             _check_same_vector(statistics, self._store.describe(), self._store.collection, fitting=False)
         return self._remember(statistics)
@@ -518,18 +407,6 @@ class NormalizedCollection(ABC):
             self._cached = (time.monotonic(), statistics)
         return statistics
 
-    def _read_state(self) -> StoredState | None:
-        return StoredState.load(self._store.read_state(), collection=self._store.collection)
-
-    def _write_state(self, state: StoredState) -> None:
-        self._store.write_state(state)
-        if self._read_state() != state:
-            raise StatisticsError(
-                f"collection {self._store.collection!r}: the database did not keep the collection-level statistics"
-                f" that were written; {self._store.engine} may be too old for collection metadata, or another process"
-                " is fitting the same collection"
-            )
-
     def _warn_missing(self) -> None:
         now = time.monotonic()
         if now - self._warned_at >= _WARN_EVERY:
@@ -540,16 +417,8 @@ class NormalizedCollection(ABC):
             )
 
 
-def _next_generation(state: StoredState) -> int:
-    """A number never used before on this collection, even across `drop`: seconds since 1970, or the next free one.
-
-    Each differs in parity from the active one, so that an engine may keep two generations in two slots.
-    """
-    now = int(time.time())
-    active = state.active.generation if state.active else None
-    generation = max(now, (active or 0) + 1, (state.writing or 0) + 1)
-    wanted_parity = 0 if active is None else 1 - active % 2
-    return generation + (generation % 2 != wanted_parity)
+def _silent(stage: str, done: int, total: int) -> None:
+    """Report nothing."""
 
 
 def _check_same_vector(

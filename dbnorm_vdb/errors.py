@@ -20,6 +20,7 @@ DBNormError
 │   ├── NotFittedError                       there are none
 │   ├── StatisticsFormatError                they are unreadable, or of another format version
 │   ├── StatisticsMismatchError              they belong to another vector, dimension or metric
+│   ├── FitInProgressError                   another fit of the collection is running
 │   └── ForeignDataError                     a name we store under is taken by data that is not ours
 └── MissingDependencyError (also ImportError)  an optional package is needed; the message names the extra
 """
@@ -105,6 +106,10 @@ class StatisticsFormatError(StatisticsError):
 
 class StatisticsMismatchError(StatisticsError):
     """The stored statistics belong to another vector, dimension or metric."""
+
+
+class FitInProgressError(StatisticsError):
+    """Another fit of the collection is running."""
 
 
 class ForeignDataError(StatisticsError):

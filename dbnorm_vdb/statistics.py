@@ -15,7 +15,7 @@ from uuid import UUID
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
 from dbnorm_vdb.errors import StatisticsFormatError
 
@@ -103,17 +103,28 @@ class CollectionStatistics(_Stored):
         return {name: bank for name, bank in pairs if bank is not None}
 
 
+class FitClaim(_Stored):
+    """Who is writing a generation, since when, and when they last said so."""
+
+    generation: Annotated[int, Field(ge=1)]
+    host: str
+    process: Annotated[int, Field(ge=1)]
+    token: str
+    since: AwareDatetime
+    renewed_at: AwareDatetime
+
+
 class StoredState(_Stored):
     """All that this library keeps at the collection level: one document, replaced in one write.
 
     Attributes:
         active: the generation that searches use; None before the first fit has ended.
-        writing: the generation that a fit is writing (or left behind when it was killed).
+        writing: the claim of the fit that is writing (or was, when it was killed).
     """
 
     format_version: int = FORMAT_VERSION
     active: CollectionStatistics | None = None
-    writing: Annotated[int, Field(ge=1)] | None = None
+    writing: FitClaim | None = None
 
     def dump(self) -> dict[str, Any]:
         """The document as JSON types."""

@@ -32,7 +32,7 @@ def qdrant_local() -> Iterator[Engine]:
 def milvus_lite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
     client = MilvusClient(str(tmp_path_factory.mktemp("lite") / "lite.db"))
-    yield MilvusEngine("milvus-lite", client, is_server=False)
+    yield MilvusEngine("milvus-lite", client)
     client.close()
 
 
@@ -48,8 +48,9 @@ def milvus_2_3_5(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     server.set_base_dir(str(tmp_path_factory.mktemp("milvus")))
     try:
         server.start()
-        client = MilvusClient(f"http://127.0.0.1:{server.listen_port}")
-        yield MilvusEngine("milvus-2.3.5", client, is_server=True)
+        location = f"http://127.0.0.1:{server.listen_port}"
+        client = MilvusClient(location)
+        yield MilvusEngine("milvus-2.3.5", client, location)
         client.close()
     finally:
         server.stop()
@@ -65,7 +66,7 @@ def qdrant_server() -> Iterator[Engine]:
 @pytest.fixture(scope="session")
 def milvus_server() -> Iterator[Engine]:
     client = MilvusClient(servers_from_environment()["milvus-server"])
-    yield MilvusEngine("milvus-server", client, is_server=True)
+    yield MilvusEngine("milvus-server", client)
     client.close()
 
 

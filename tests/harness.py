@@ -41,7 +41,6 @@ class Engine(ABC):
     """One engine. Collections get names of their own, so that tests may share a server."""
 
     name: str
-    is_server = False
 
     def new_name(self) -> str:
         return f"t{uuid.uuid4().hex[:12]}"
@@ -184,10 +183,10 @@ class QdrantEngine(Engine):
 
 
 class MilvusEngine(Engine):
-    def __init__(self, name: str, client: MilvusClient, *, is_server: bool) -> None:
+    def __init__(self, name: str, client: MilvusClient, location: str = "") -> None:
         self.name = name
+        self.location = location
         self._client = client
-        self.is_server = is_server
 
     def client(self) -> MilvusClient:
         return self._client

@@ -16,7 +16,7 @@ from pymilvus import MilvusClient
 from dbnorm_milvus.results import SAME_SCALE, keep_hits
 from dbnorm_milvus.store import MilvusStore
 from dbnorm_vdb.banks import check_vectors
-from dbnorm_vdb.collection import DEFAULT_STATISTICS_TTL, Hit, NormalizedCollection
+from dbnorm_vdb.collection import DEFAULT_STATISTICS_TTL, NormalizedCollection
 from dbnorm_vdb.errors import (
     InvalidTargetError,
     NonFiniteVectorError,
@@ -29,6 +29,7 @@ from dbnorm_vdb.methods import Method
 from dbnorm_vdb.parameters import check_count
 from dbnorm_vdb.reranking import rerank
 from dbnorm_vdb.statistics import CollectionStatistics, ItemId, ItemStatistics, Metric
+from dbnorm_vdb.store import Hit
 
 DEFAULT_CACHE_BYTES = 512 * 1024 * 1024
 

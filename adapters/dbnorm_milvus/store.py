@@ -13,7 +13,6 @@ import numpy as np
 from pymilvus import DataType, MilvusClient, MilvusException
 
 from dbnorm_vdb.banks import Vectors
-from dbnorm_vdb.collection import BANK_SUFFIX, Page, Store, VectorInfo
 from dbnorm_vdb.errors import (
     ForeignDataError,
     UnknownVectorError,
@@ -21,6 +20,7 @@ from dbnorm_vdb.errors import (
     UnsupportedVectorError,
 )
 from dbnorm_vdb.statistics import Floats, ItemId, ItemStatistics, Metric, StoredState
+from dbnorm_vdb.store import BANK_SUFFIX, Page, Store, VectorInfo
 
 KEY = "dbnorm"
 SLOT_SUFFIXES = ("__dbnorm", "__dbnorm_alt")

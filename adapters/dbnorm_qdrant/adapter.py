@@ -16,7 +16,7 @@ from qdrant_client import QdrantClient, grpc, models
 from dbnorm_qdrant.payload import item_statistics, rest_selector, with_our_key, without_our_key
 from dbnorm_qdrant.store import QdrantStore
 from dbnorm_vdb.banks import check_vectors
-from dbnorm_vdb.collection import DEFAULT_STATISTICS_TTL, Hit, NormalizedCollection, SearchPlan
+from dbnorm_vdb.collection import DEFAULT_STATISTICS_TTL, NormalizedCollection, SearchPlan
 from dbnorm_vdb.errors import (
     InvalidTargetError,
     NonFiniteVectorError,
@@ -27,6 +27,7 @@ from dbnorm_vdb.errors import (
 from dbnorm_vdb.methods import Method
 from dbnorm_vdb.reranking import rerank
 from dbnorm_vdb.statistics import Metric
+from dbnorm_vdb.store import Hit
 
 _BATCH = 100
 _BY_ID = (int, str, UUID, grpc.PointId)

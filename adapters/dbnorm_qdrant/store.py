@@ -10,7 +10,6 @@ from qdrant_client import QdrantClient, models
 
 from dbnorm_qdrant.payload import KEY, generation_key, item_payload
 from dbnorm_vdb.banks import Vectors
-from dbnorm_vdb.collection import BANK_SUFFIX, Page, Store, VectorInfo
 from dbnorm_vdb.errors import (
     ForeignDataError,
     UnknownVectorError,
@@ -18,6 +17,7 @@ from dbnorm_vdb.errors import (
     UnsupportedVectorError,
 )
 from dbnorm_vdb.statistics import Floats, ItemId, Metric, StoredState
+from dbnorm_vdb.store import BANK_SUFFIX, Page, Store, VectorInfo
 
 METRICS = {
     models.Distance.COSINE: Metric.COSINE,

@@ -48,7 +48,7 @@ BAD_FITS: dict[str, tuple[tuple[Any, ...], dict[str, Any], type[Exception], str]
     "query_beta 0": ((Q, G), {"query_beta": 0}, db.InvalidParameterError, "query_beta .* got 0"),
     "gallery_beta negative": ((Q, G), {"gallery_beta": -1.5}, db.InvalidParameterError, "gallery_beta .* got -1.5"),
     "beta NaN": ((Q, G), {"query_beta": float("nan")}, db.InvalidParameterError, "query_beta .* got nan"),
-    "sample of nothing": ((Q, 0), {}, db.InvalidParameterError, "sample size .* got 0"),
+    "sample of nothing": ((Q, 0), {}, db.InvalidParameterError, "sample size.* got 0"),
     "activation_k 0": ((Q, G), {"activation_k": 0}, db.InvalidParameterError, "activation_k .* got 0"),
     "page_size 0": ((Q, G), {"page_size": 0}, db.InvalidParameterError, "page_size .* got 0"),
     "unknown backend": ((Q, G), {"backend": "gpu"}, db.InvalidParameterError, "backend .* got 'gpu'"),

@@ -178,7 +178,7 @@ def test_unsupported_vectors_write_nothing(milvus_lite: MilvusEngine) -> None:
 def test_a_database_reopened(tmp_path: Any) -> None:
     path = str(tmp_path / "some.db")
     client = MilvusClient(path)
-    engine = MilvusEngine("milvus-lite", client, is_server=False)
+    engine = MilvusEngine("milvus-lite", client)
     collection = engine.create(WORLD.items)
     WORLD.fit(engine.adapter(collection))
     (first,) = engine.adapter(collection).search(data=WORLD.queries[:1].tolist())

@@ -41,7 +41,7 @@ def target(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, Path]:
         engine, location = QdrantEngine("qdrant", client), tmp_path / "storage"
     else:
         client = MilvusClient(str(tmp_path / "images.db"))
-        engine, location = MilvusEngine("milvus", client, is_server=False), tmp_path / "images.db"
+        engine, location = MilvusEngine("milvus", client), tmp_path / "images.db"
     collection = engine.create(WORLD.items)
     client.close()
     server_manager_instance.release_all()  # else Milvus Lite keeps the file locked

@@ -51,6 +51,7 @@ ERRORS = {
     "NotFittedError": ("StatisticsError", Exception),
     "StatisticsFormatError": ("StatisticsError", Exception),
     "StatisticsMismatchError": ("StatisticsError", Exception),
+    "FitInProgressError": ("StatisticsError", Exception),
     "ForeignDataError": ("StatisticsError", Exception),
     "MissingDependencyError": ("DBNormError", ImportError),
 }

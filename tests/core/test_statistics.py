@@ -18,7 +18,7 @@ from dbnorm_vdb import (
     StatisticsFormatError,
     StoredState,
 )
-from dbnorm_vdb.statistics import FORMAT_VERSION, MAX_STATE_BYTES
+from dbnorm_vdb.statistics import FORMAT_VERSION, MAX_STATE_BYTES, FitClaim
 
 BANK = BankStatistics(
     beta=20.0,
@@ -44,10 +44,18 @@ STATISTICS = CollectionStatistics(
     fitted_at=datetime(2024, 5, 6, 7, 8, 9, 123456, tzinfo=timezone.utc),
     library_version="1.2.3",
 )
-FULL = StoredState(active=STATISTICS, writing=4)
+CLAIM = FitClaim(
+    generation=4,
+    host="somewhere",
+    process=4711,
+    token="0123456789abcdef",
+    since=datetime(2026, 11, 23, 22, 0, tzinfo=timezone.utc),
+    renewed_at=datetime(2026, 11, 23, 22, 5, 1, 250_000, tzinfo=timezone.utc),
+)
+FULL = StoredState(active=STATISTICS, writing=CLAIM)
 STATES = {
     "empty": StoredState(),
-    "first fit under way": StoredState(writing=1),
+    "first fit under way": StoredState(writing=CLAIM),
     "one bank": StoredState(active=STATISTICS.model_copy(update={"gallery": None, "lowest_dual_adjustment": None})),
     "full": FULL,
 }
@@ -161,8 +169,11 @@ def test_another_format_version_is_refused_before_anything_else_is_read(version)
         ("active.query.bias.quantiles", {"0.5": float("inf")}),
         ("active.query.bias.quantiles", {str(q): 0.0 for q in range(65)}),
         ("active.gallery.bias.mean", "high"),
-        ("writing", 0),
+        ("writing", 4),
         ("writing", "soon"),
+        ("writing.generation", 0),
+        ("writing.process", -1),
+        ("writing.since", "2026-11-23T22:00:00"),
     ],
 )
 def test_a_damaged_field_is_named(path, value):
@@ -209,7 +220,7 @@ def test_the_largest_document_that_can_be_written_can_be_read_back():
     bias = BiasSummary(mean=-1 / 3, min=-1e-300 / 3, max=1e300 / 3, quantiles={f"0.{q:020}": 1 / 3 for q in range(64)})
     bank = BANK.model_copy(update={"source": long, "fingerprint": long, "bias": bias})
     names = {"vector": long, "method": long, "library_version": long}
-    state = StoredState(active=STATISTICS.model_copy(update={**names, "query": bank, "gallery": bank}), writing=5)
+    state = StoredState(active=STATISTICS.model_copy(update={**names, "query": bank, "gallery": bank}), writing=CLAIM)
     assert load(json.dumps(state.dump())) == state
 
 
