@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 from uuid import UUID
 
 import numpy as np
@@ -101,6 +101,16 @@ class CollectionStatistics(_Stored):
         """The banks in use, by name ("query", "gallery")."""
         pairs = (("query", self.query), ("gallery", self.gallery))
         return {name: bank for name, bank in pairs if bank is not None}
+
+
+class StoredItem(BaseModel):
+    """One item's statistics in one generation, on the similarity scale."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
+
+    query: FiniteFloat | None = None
+    gallery: FiniteFloat | None = None
+    activated: tuple[Literal["query", "gallery"], ...] = Field(default=(), strict=False)
 
 
 class FitClaim(_Stored):
@@ -201,6 +211,13 @@ class ItemStatistics:
         return ItemStatistics(
             self.query_bias[rows], self.gallery_bias[rows], self.query_activated[rows], self.gallery_activated[rows]
         )
+
+    def put(self, row: int, stored: StoredItem) -> None:
+        """Set the statistics of one item."""
+        self.query_bias[row] = np.nan if stored.query is None else stored.query
+        self.gallery_bias[row] = np.nan if stored.gallery is None else stored.gallery
+        self.query_activated[row] = "query" in stored.activated
+        self.gallery_activated[row] = "gallery" in stored.activated
 
     def fill(self, rows: Sequence[int], items: ItemStatistics) -> None:
         """Replace the statistics of the items at `rows`."""

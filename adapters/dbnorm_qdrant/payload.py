@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
+from pydantic import ValidationError
 from qdrant_client import grpc, models
 from qdrant_client.conversions.conversion import GrpcToRest
 
-from dbnorm_vdb.statistics import ItemStatistics
+from dbnorm_vdb.statistics import ItemStatistics, StoredItem
 
 KEY = "dbnorm"
-BANKS = ("query", "gallery")
 
 
 def generation_key(generation: int) -> str:
@@ -22,7 +22,8 @@ def generation_key(generation: int) -> str:
 
 def item_payload(biases: Mapping[str, float]) -> dict[str, Any]:
     """One item's values; nine digits keep all of float32."""
-    return {bank: float(f"{bias:.9g}") for bank, bias in biases.items()}
+    rounded = {bank: float(f"{bias:.9g}") for bank, bias in biases.items()}
+    return StoredItem(**rounded).model_dump(exclude_defaults=True)
 
 
 def item_statistics(payloads: Sequence[Mapping[str, Any] | None], generation: int) -> tuple[ItemStatistics, bool]:
@@ -36,16 +37,11 @@ def item_statistics(payloads: Sequence[Mapping[str, Any] | None], generation: in
         ours = (payload or {}).get(KEY)
         if not isinstance(ours, Mapping):
             continue
-        values = ours.get(wanted)
-        if not isinstance(values, Mapping):
+        if wanted not in ours:
             outdated = outdated or bool(ours)
             continue
-        activated = values.get("activated")
-        for bank in BANKS:
-            bias = values.get(bank)
-            if isinstance(bias, (int, float)) and not isinstance(bias, bool) and np.isfinite(bias):
-                items.bias(bank)[row] = bias
-            items.activated(bank)[row] = isinstance(activated, list) and bank in activated
+        with contextlib.suppress(ValidationError):
+            items.put(row, StoredItem.model_validate(ours[wanted]))
     return items, outdated
 
 
