@@ -1,7 +1,8 @@
 """What is stored in Milvus, and how: one collection property, and companion collections.
 
-The user's rows are never rewritten. Per-item statistics live in `<name>__dbnorm` and `<name>__dbnorm_alt`, the slots
-of two generations that follow each other (after a fit, one of them is left), banks in `<name>__dbnorm_bank`.
+The user's rows are never rewritten. Per-item statistics live in `<name>__dbnorm`, the banks in `<name>__dbnorm_bank`;
+the generation that follows lives in the same names with `_alt` behind them, the next in the first ones again. After a
+fit one of the two slots is left. So a generation is removed by dropping collections, not by deleting rows.
 """
 
 from __future__ import annotations
@@ -23,12 +24,13 @@ from dbnorm_vdb.statistics import Floats, ItemId, ItemStatistics, Metric, Stored
 from dbnorm_vdb.store import BANK_SUFFIX, Page, Store, VectorInfo
 
 KEY = "dbnorm"
-SLOT_SUFFIXES = ("__dbnorm", "__dbnorm_alt")
+ITEMS_SUFFIX = "__dbnorm"
+SLOTS = ("", "_alt")
 METRICS = {"COSINE": Metric.COSINE, "IP": Metric.DOT, "L2": Metric.EUCLIDEAN}
 
 # fields of the companions; a collection of other fields under these names is not ours
 ITEM_FIELDS = ("generation", "biases", "activation")
-BANK_FIELDS = ("id", "generation", "bank", "vector")
+BANK_FIELDS = ("id", "bank", "vector")
 BANKS = ("query", "gallery")
 
 _WRITE_BATCH = 1000
@@ -48,7 +50,6 @@ class MilvusStore(Store):
         self._asked_vector = vector_field
         self._info: VectorInfo | None = None
         self._primary: dict[str, Any] = {}
-        self._banks = collection_name + BANK_SUFFIX
 
     def close(self) -> None:
         self.client.close()
@@ -110,7 +111,7 @@ class MilvusStore(Store):
 
     def count_fitted(self, generation: int) -> int:
         """Rows of the generation's companion; those of items deleted since the fit count too."""
-        companion = self._slot(generation)
+        companion = self._items_of(generation)
         return self._count(companion, f"generation == {generation}") if self._load(companion) else 0
 
     def _count(self, collection: str, expression: str = "") -> int:
@@ -181,9 +182,8 @@ class MilvusStore(Store):
             self.client.alter_collection_properties(self.collection, properties={KEY: ""})
 
     def check_writable(self, *, known: bool) -> None:
-        for suffix in SLOT_SUFFIXES:
-            self._ours(self.collection + suffix, ITEM_FIELDS)
-        self._ours(self._banks, BANK_FIELDS)
+        for slot in SLOTS:
+            self._our_companions(slot)
 
     def _ours(self, collection: str, fields: Sequence[str]) -> bool:
         """Whether our companion is there; ForeignDataError if the name is taken by something else."""
@@ -196,8 +196,17 @@ class MilvusStore(Store):
             )
         return True
 
-    def _slot(self, generation: int) -> str:
-        return self.collection + SLOT_SUFFIXES[generation % 2]
+    def _our_companions(self, slot: str) -> list[str]:
+        """Those of a slot's companions that exist."""
+        fields = {ITEMS_SUFFIX: ITEM_FIELDS, BANK_SUFFIX: BANK_FIELDS}
+        names = {f"{self.collection}{suffix}{slot}": fields[suffix] for suffix in fields}
+        return [name for name, expected in names.items() if self._ours(name, expected)]
+
+    def _items_of(self, generation: int) -> str:
+        return self.collection + ITEMS_SUFFIX + SLOTS[generation % 2]
+
+    def _banks_of(self, generation: int) -> str:
+        return self.collection + BANK_SUFFIX + SLOTS[generation % 2]
 
     def _load(self, collection: str) -> bool:
         """Load a companion unless it is; whether it exists."""
@@ -210,13 +219,12 @@ class MilvusStore(Store):
     # --- writing -----------------------------------------------------------------------------------------------
 
     def begin(self, generation: int, dimension: int) -> None:
-        if not self._ours(self._banks, BANK_FIELDS):
-            schema = self.client.create_schema(auto_id=False, enable_dynamic_field=False)
-            schema.add_field("id", DataType.INT64, is_primary=True)
-            schema.add_field("generation", DataType.INT64)
-            schema.add_field("bank", DataType.VARCHAR, max_length=16)
-            schema.add_field("vector", DataType.FLOAT_VECTOR, dim=dimension)
-            self._create(self._banks, schema, "vector", "IP")
+        schema = self.client.create_schema(auto_id=False, enable_dynamic_field=False)
+        schema.add_field("id", DataType.INT64, is_primary=True)
+        schema.add_field("bank", DataType.VARCHAR, max_length=16)
+        schema.add_field("vector", DataType.FLOAT_VECTOR, dim=dimension)
+        # without an index it is not loaded: banks take no memory of the server until somebody reads them
+        self.client.create_collection(self._banks_of(generation), schema=schema, consistency_level="Bounded")
         schema = self.client.create_schema(auto_id=False, enable_dynamic_field=False)
         primary = self._primary
         length = {"max_length": primary["params"]["max_length"]} if primary["type"] == DataType.VARCHAR else {}
@@ -224,29 +232,34 @@ class MilvusStore(Store):
         schema.add_field("generation", DataType.INT64)
         schema.add_field("biases", DataType.FLOAT_VECTOR, dim=len(BANKS))
         schema.add_field("activation", DataType.INT8)
-        self._create(self._slot(generation), schema, "biases", "L2")
+        self.client.create_collection(
+            self._items_of(generation),
+            schema=schema,
+            index_params=self._flat_index("biases"),
+            consistency_level="Bounded",
+        )
 
-    def _create(self, collection: str, schema: Any, vector: str, metric: str) -> None:
+    def _flat_index(self, field: str) -> Any:
         index = self.client.prepare_index_params()
-        index.add_index(vector, index_type="FLAT", metric_type=metric)
-        self.client.create_collection(collection, schema=schema, index_params=index, consistency_level="Bounded")
+        index.add_index(field, index_type="FLAT", metric_type="L2")
+        return index
 
     def write_bank(self, generation: int, bank: str, vectors: Vectors) -> None:
-        base = _bank_base(generation, bank)
+        base = BANKS.index(bank) << 32
         for start in range(0, len(vectors), _WRITE_BATCH):
             rows = vectors[start : start + _WRITE_BATCH].tolist()
             self.client.insert(
-                self._banks,
-                [
-                    {"id": base + start + row, "generation": generation, "bank": bank, "vector": vector}
-                    for row, vector in enumerate(rows)
-                ],
+                self._banks_of(generation),
+                [{"id": base + start + row, "bank": bank, "vector": vector} for row, vector in enumerate(rows)],
             )
 
     def read_bank(self, generation: int, bank: str) -> Vectors:
-        self._load(self._banks)
-        expression = f'generation == {generation} and bank == "{bank}"'
-        rows = [row for page in self._scan(self._banks, _LOOKUP_BATCH, ["id", "vector"], expression) for row in page]
+        name = self._banks_of(generation)
+        if not self.client.list_indexes(name):
+            self.client.create_index(name, self._flat_index("vector"))
+        self._load(name)
+        pages = self._scan(name, _LOOKUP_BATCH, ["id", "vector"], f'bank == "{bank}"')
+        rows = [row for page in pages for row in page]
         rows.sort(key=lambda row: int(row["id"]))
         return np.array([row["vector"] for row in rows], dtype=np.float32)
 
@@ -254,7 +267,7 @@ class MilvusStore(Store):
         columns = np.stack([biases.get(bank, np.zeros(len(ids))) for bank in BANKS], axis=1)
         rows = [self._row(generation, item, row, 0) for item, row in zip(ids, columns.tolist(), strict=True)]
         for start in range(0, len(rows), _WRITE_BATCH):
-            self.client.insert(self._slot(generation), rows[start : start + _WRITE_BATCH])
+            self.client.insert(self._items_of(generation), rows[start : start + _WRITE_BATCH])
 
     def write_activation_sets(self, generation: int, members: Mapping[str, Sequence[ItemId]]) -> None:
         flags: dict[ItemId, int] = {}
@@ -269,7 +282,7 @@ class MilvusStore(Store):
                 for row in rows
             ]
             if marked:
-                self.client.upsert(self._slot(generation), marked)
+                self.client.upsert(self._items_of(generation), marked)
 
     def _row(self, generation: int, item: ItemId, biases: Sequence[float], activation: int) -> dict[str, Any]:
         return {
@@ -283,7 +296,7 @@ class MilvusStore(Store):
 
     def all_items(self, generation: int, banks: Sequence[str]) -> tuple[list[ItemId], ItemStatistics]:
         """Ids and statistics of every item of a generation."""
-        companion = self._slot(generation)
+        companion = self._items_of(generation)
         if not self._load(companion):
             return [], ItemStatistics.unknown(0)
         fields = [self.primary_field, "generation", "biases", "activation"]
@@ -294,7 +307,7 @@ class MilvusStore(Store):
         self, generation: int, ids: Sequence[ItemId], banks: Sequence[str]
     ) -> tuple[list[ItemId], ItemStatistics]:
         """Ids and statistics of those of `ids` that have any."""
-        if not self._load(self._slot(generation)):
+        if not self._load(self._items_of(generation)):
             return [], ItemStatistics.unknown(0)
         rows: list[Any] = []
         for start in range(0, len(ids), _LOOKUP_BATCH):
@@ -303,7 +316,7 @@ class MilvusStore(Store):
 
     def _rows(self, generation: int, ids: Sequence[ItemId], consistency_level: str) -> list[Any]:
         rows = self.client.get(
-            self._slot(generation),
+            self._items_of(generation),
             ids=list(ids),
             output_fields=[self.primary_field, "generation", "biases", "activation"],
             consistency_level=consistency_level,
@@ -323,24 +336,10 @@ class MilvusStore(Store):
     # --- removing ----------------------------------------------------------------------------------------------
 
     def discard_generations(self, *, keep: int | None) -> None:
-        kept = None if keep is None else self._slot(keep)
-        for suffix in SLOT_SUFFIXES:
-            name = self.collection + suffix
-            if name != kept and self._ours(name, ITEM_FIELDS):
-                self.client.drop_collection(name)
-        if self._ours(self._banks, BANK_FIELDS):
-            self._load(self._banks)
-            self.client.delete(self._banks, filter=f"generation != {keep or 0}")
+        for slot in SLOTS:
+            if keep is None or slot != SLOTS[keep % 2]:
+                for name in self._our_companions(slot):
+                    self.client.drop_collection(name)
 
     def remove_all(self) -> None:
-        self.describe()
-        for suffix in SLOT_SUFFIXES:
-            if self._ours(self.collection + suffix, ITEM_FIELDS):
-                self.client.drop_collection(self.collection + suffix)
-        if self._ours(self._banks, BANK_FIELDS):
-            self.client.drop_collection(self._banks)
-
-
-def _bank_base(generation: int, bank: str) -> int:
-    """The first id of a bank's vectors: generations and banks have ranges of their own, 2**31 ids each."""
-    return (generation << 32) + (bank == "gallery") * (1 << 31)
+        self.discard_generations(keep=None)

@@ -236,3 +236,14 @@ def test_storage_on_disk_keeps_the_statistics(tmp_path: Any) -> None:
     reopened = QdrantAdapter.from_url(f"qdrant://{tmp_path}/{collection}")
     assert [p.id for p in reopened.query_points(WORLD.queries[0], limit=5).points] == [p.id for p in first]
     reopened.close()
+
+
+def test_a_refit_leaves_only_its_own_banks(qdrant_local: QdrantEngine) -> None:
+    collection = qdrant_local.create(WORLD.items)
+    adapter = QdrantAdapter(qdrant_local.client(), collection)
+    for _ in range(2):
+        WORLD.fit(adapter)
+        stored = adapter.client.count(f"{collection}__dbnorm_bank").count
+        assert stored == len(WORLD.query_bank) + len(WORLD.gallery_bank)
+    adapter.drop()
+    qdrant_local.drop_collection(collection)
