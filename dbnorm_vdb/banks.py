@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 Vectors: TypeAlias = npt.NDArray[np.float32]
 
+_LARGEST_SQUARE = 1e36
+
 
 def check_vectors(
     vectors: npt.ArrayLike, *, what: str, dimension: int | None = None, allow_zero: bool = False
@@ -63,10 +65,10 @@ def check_vectors(
             f"{what}: vectors have {array.shape[1]} dimensions, the collection has {dimension};"
             " embed the bank with the model that embedded the collection"
         )
-    bad = ~np.isfinite(array).all(axis=1)
+    bad = ~usable_vectors(array)
     if bad.any():
         raise NonFiniteVectorError(
-            f"{what}: {int(bad.sum())} of {len(array)} vectors hold NaN or infinite values"
+            f"{what}: {int(bad.sum())} of {len(array)} vectors hold NaN or infinite values, or are longer than 1e18"
             f" (first: row {int(bad.argmax())}); remove or re-embed them"
         )
     zero = ~array.any(axis=1)
@@ -76,6 +78,13 @@ def check_vectors(
             " they have no direction: remove or re-embed them"
         )
     return array
+
+
+def usable_vectors(vectors: Vectors) -> npt.NDArray[np.bool_]:
+    """(n,) whether a vector is finite, and short enough that inner products stay in the range of float32."""
+    squares = np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64)
+    usable: npt.NDArray[np.bool_] = np.asarray(squares < _LARGEST_SQUARE)  # false for NaN
+    return usable
 
 
 def as_array(values: npt.ArrayLike, *, what: str) -> npt.NDArray[Any]:

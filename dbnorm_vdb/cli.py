@@ -23,7 +23,7 @@ from dbnorm_vdb.collection import Progress as Report
 from dbnorm_vdb.demo import DemoReport, Example, load_pictures, run_demo
 from dbnorm_vdb.errors import InvalidInputError, InvalidParameterError
 from dbnorm_vdb.store import Hit
-from dbnorm_vdb.targets import EXAMPLES, open_target
+from dbnorm_vdb.targets import EXAMPLES, Target, open_target
 from dbnorm_vdb.version import __version__
 
 app = typer.Typer(
@@ -36,7 +36,9 @@ app = typer.Typer(
 output = Console()
 progress_output = Console(stderr=True)
 
-Target = Annotated[str, typer.Argument(help=f"The collection, as a URL: {EXAMPLES}. '?vector=NAME' names the vector.")]
+TargetUrl = Annotated[
+    str, typer.Argument(help=f"The collection, as a URL: {EXAMPLES}. '?vector=NAME' names the vector.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines, and nothing else on standard output.")]
 
 
@@ -53,7 +55,8 @@ def run() -> None:
 
 
 def _fail(error: Exception, status: int) -> None:
-    progress_output.print(f"[bold red]error[/]: {escape(' '.join(str(error).split()) or type(error).__name__)}")
+    message = escape(" ".join(str(error).split()) or type(error).__name__)
+    progress_output.print(f"[bold red]error[/]: {message}", soft_wrap=True)
     sys.exit(status)
 
 
@@ -82,7 +85,7 @@ def demo(
 
 @app.command()
 def fit(
-    target: Target,
+    target: TargetUrl,
     query_bank: Annotated[str | None, typer.Option(help="FILE(.npy|.npz|.parquet)[:KEY] of query vectors.")] = None,
     gallery_bank: Annotated[
         str | None, typer.Option(help="The same of item vectors, or how many items to sample from the collection.")
@@ -98,15 +101,11 @@ def fit(
 ) -> None:
     """Compute and store the statistics of every item of a collection."""
     queries = None if query_bank is None else _bank(query_bank, "query bank")
-    items = (
-        int(gallery_bank)
-        if gallery_bank and gallery_bank.isdigit()
-        else gallery_bank and _bank(gallery_bank, "gallery bank")
-    )
+    items = None if gallery_bank is None else _count_or_bank(gallery_bank)
     with _target(target) as adapter, _progress() as report:
         summary = adapter.fit(
             queries,
-            items or (0 if gallery_bank else None),
+            items,
             method=method,
             query_beta=query_beta,
             gallery_beta=gallery_beta,
@@ -127,7 +126,7 @@ def fit(
 
 
 @app.command()
-def status(target: Target, as_json: AsJson = False) -> None:
+def status(target: TargetUrl, as_json: AsJson = False) -> None:
     """Show what is stored for a collection."""
     with _target(target) as adapter:
         report = adapter.status()
@@ -139,7 +138,7 @@ def status(target: Target, as_json: AsJson = False) -> None:
 
 @app.command()
 def search(
-    target: Target,
+    target: TargetUrl,
     query: Annotated[
         str, typer.Option(help="FILE(.npy|.npz|.parquet)[:KEY] of query vectors, or one as JSON: [0.1, ...]")
     ],
@@ -165,17 +164,18 @@ def search(
 
 @app.command()
 def drop(
-    target: Target,
+    target: TargetUrl,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Remove everything that this library stored for a collection, and nothing else."""
-    if not yes and not typer.confirm(f"Remove all normalisation statistics of {target}?", err=True):
+    name = Target.parse(target).collection
+    if not yes and not typer.confirm(f"Remove all normalisation statistics of {name}?", err=True):
         raise typer.Exit(1)
     with _target(target) as adapter:
         adapter.drop()
     if as_json:
-        _print_json({"dropped": target})
+        _print_json({"dropped": name})
     else:
         output.print("dropped")
 
@@ -190,6 +190,14 @@ def _target(url: str) -> Iterator[NormalizedCollection]:
         yield adapter
     finally:
         adapter.close()
+
+
+def _count_or_bank(text: str) -> int | Bank:
+    """How many items to sample, or a bank from a file."""
+    try:
+        return int(text)
+    except ValueError:
+        return _bank(text, "gallery bank")
 
 
 def _bank(text: str, what: str) -> Bank:

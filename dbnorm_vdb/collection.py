@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel
 
-from dbnorm_vdb.banks import Bank, sample_key
+from dbnorm_vdb.banks import Bank, sample_key, usable_vectors
 from dbnorm_vdb.errors import (
     EmptyBankError,
     EmptyCollectionError,
@@ -28,8 +28,9 @@ from dbnorm_vdb.fitting import FitSettings, GalleryFit
 from dbnorm_vdb.ledger import Ledger
 from dbnorm_vdb.methods import Method, check_supported
 from dbnorm_vdb.parameters import check_count
-from dbnorm_vdb.statistics import CollectionStatistics, FitClaim, Metric, StoredState
+from dbnorm_vdb.statistics import CollectionStatistics, FitClaim, Metric
 from dbnorm_vdb.store import Hit, Store, VectorInfo
+from dbnorm_vdb.targets import Target
 from dbnorm_vdb.version import __version__
 
 logger = logging.getLogger("dbnorm_vdb")
@@ -40,6 +41,7 @@ Progress: TypeAlias = Callable[[str, int, int], None]
 DEFAULT_STATISTICS_TTL = 5.0
 _WARN_EVERY = 60.0
 _CONFIRM_EVERY = 1.0
+_PEEK = 100
 
 
 class FitSummary(BaseModel):
@@ -132,7 +134,7 @@ class NormalizedCollection(ABC):
         return self._store.describe().name
 
     def close(self) -> None:
-        """Close the client. For adapters made from a URL; a client of the user's own is the user's to close."""
+        """Close the client, if the adapter was made from a command-line target; the user's own is theirs to close."""
         self._store.close()
 
     # --- fit ---------------------------------------------------------------------------------------------------
@@ -178,14 +180,15 @@ class NormalizedCollection(ABC):
         started = time.monotonic()
         settings = FitSettings(Method.parse(method), query_beta, gallery_beta, activation_k, page_size, backend)
         settings.check_banks({"query": query_bank, "gallery": gallery_bank})
-        info = self._store.describe()
+        info = self._store.describe(fresh=True)
         state = self._ledger.read()
         _check_same_vector(state.active, info, self._store.collection, fitting=True)
         count = self._store.count()
         if not count:
             raise EmptyCollectionError(f"collection {self._store.collection!r} has no items; insert some, then fit")
         banks = self._load_banks(query_bank, gallery_bank, info, seed)
-        self._store.check_writable(known=state != StoredState())
+        self._check_has_vectors(info)
+        self._store.check_writable()
         claim = self._ledger.claim()
         try:
             statistics = self._write_generation(claim, info, banks, settings, count, progress or _silent)
@@ -193,8 +196,13 @@ class NormalizedCollection(ABC):
         except BaseException:
             self._ledger.release(claim)
             raise
-        self._store.discard_generations(keep=claim.generation)
         self._remember(statistics)
+        try:
+            self._store.discard_generations(keep=claim.generation)
+            self._ledger.finish(claim)
+        except Exception:  # the fit is done and serving; the next one cleans up
+            logger.warning("collection %r: fitted, but cleaning up failed", self._store.collection, exc_info=True)
+            self._ledger.release(claim)
         return FitSummary(
             statistics=statistics,
             item_count=statistics.item_count,
@@ -217,6 +225,7 @@ class NormalizedCollection(ABC):
         self._store.begin(generation, info.dimension)
         for name, bank in banks.items():
             self._store.write_bank(generation, name, bank.vectors)
+            self._ledger.renew(claim)
             report(f"{name} bank", len(bank), len(bank))
         gallery = GalleryFit(metric=info.metric, banks=banks, settings=settings, expected_items=count)
         done = 0
@@ -233,7 +242,16 @@ class NormalizedCollection(ABC):
             generation=generation, vector=info.name, dimension=info.dimension, version=__version__
         )
         self._store.write_activation_sets(generation, gallery.activation_sets())
+        self._ledger.renew(claim)
         return statistics
+
+    def _check_has_vectors(self, info: VectorInfo) -> None:
+        """Raise EmptyCollectionError if no item has the vector."""
+        if not any(usable_vectors(page.vectors).any() for page in self._store.pages(_PEEK)):
+            raise EmptyCollectionError(
+                f"none of the items of collection {self._store.collection!r} has a usable vector {info.name!r};"
+                " insert vectors, then fit"
+            )
 
     def _load_banks(
         self, query_bank: BankInput | None, gallery_bank: BankInput | int | None, info: VectorInfo, seed: int
@@ -242,12 +260,12 @@ class NormalizedCollection(ABC):
         if query_bank is not None:
             banks["query"] = Bank.of(query_bank, what="query bank", dimension=info.dimension)
         if isinstance(gallery_bank, (int, np.integer)):
-            banks["gallery"] = self.sample_items(int(gallery_bank), seed=seed)
+            banks["gallery"] = self.sample_items(gallery_bank, seed=seed)
         elif gallery_bank is not None:
             banks["gallery"] = Bank.of(gallery_bank, what="gallery bank", dimension=info.dimension)
         return banks
 
-    def sample_items(self, size: int, *, seed: int = 0) -> Bank:
+    def sample_items(self, size: int | np.integer[Any], *, seed: int = 0) -> Bank:
         """A bank of `size` of the collection's vectors; the same items for the same seed, on every engine.
 
         Items whose vector is missing, zero or not finite are left out.
@@ -256,14 +274,14 @@ class NormalizedCollection(ABC):
             InvalidParameterError: `size` below 1.
             EmptyBankError: none of the sampled items has a usable vector.
         """
-        check_count(size, what="gallery_bank as a number is a sample size, which")
+        count = check_count(size, what="gallery_bank as a number is a sample size, which")
         keyed = ((sample_key(item, seed), item) for page in self._store.ids() for item in page)
-        chosen = [item for _, item in heapq.nsmallest(size, keyed)]
+        chosen = [item for _, item in heapq.nsmallest(count, keyed)]
         page = self._store.fetch(chosen)
         rank = {item: position for position, item in enumerate(chosen)}
         order = sorted(range(len(page.ids)), key=lambda row: rank[page.ids[row]])
         vectors = page.vectors[order]
-        vectors = vectors[np.isfinite(vectors).all(axis=1) & vectors.any(axis=1)]
+        vectors = vectors[usable_vectors(vectors) & vectors.any(axis=1)]
         if not len(vectors):
             raise EmptyBankError(
                 f"none of {len(chosen)} items sampled from {self._store.collection!r} has a usable vector;"
@@ -284,7 +302,7 @@ class NormalizedCollection(ABC):
         Raises:
             StatisticsFormatError: what is stored is unreadable or of another format version.
         """
-        info = self._store.describe()
+        info = self._store.describe(fresh=True)
         state = self._ledger.read()
         given = {"query": query_bank, "gallery": gallery_bank}
         fitted = state.active.banks if state.active else {}
@@ -334,8 +352,8 @@ class NormalizedCollection(ABC):
 
     @classmethod
     @abstractmethod
-    def from_url(cls, url: str) -> NormalizedCollection:
-        """The adapter of a command-line target, see `dbnorm_vdb.targets`."""
+    def from_target(cls, target: Target) -> NormalizedCollection:
+        """The adapter of a command-line target."""
 
     @classmethod
     @abstractmethod
@@ -369,7 +387,7 @@ class NormalizedCollection(ABC):
         chosen = check_supported(chosen or statistics.method, statistics)
         if chosen is Method.RAW:
             return SearchPlan(Method.RAW, wanted, None)
-        default = max(statistics.candidates or 0, 10 * wanted, 100)
+        default = statistics.candidates or max(10 * wanted, 100)
         window = candidates or max(wanted, min(default, self._store.max_window))
         return SearchPlan(chosen, window, statistics)
 
@@ -382,7 +400,7 @@ class NormalizedCollection(ABC):
             return cached[1]
         statistics = self._ledger.read().active
         if statistics is not None:
-            _check_same_vector(statistics, self._store.describe(), self._store.collection, fitting=False)
+            _check_same_vector(statistics, self._store.describe(fresh=True), self._store.collection, fitting=False)
         return self._remember(statistics)
 
     def _newer_statistics(self, known: CollectionStatistics) -> CollectionStatistics | None:

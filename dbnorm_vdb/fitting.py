@@ -9,7 +9,7 @@ from datetime import datetime, timezone
 import numpy as np
 import numpy.typing as npt
 
-from dbnorm_vdb.banks import Bank, Vectors
+from dbnorm_vdb.banks import Bank, Vectors, usable_vectors
 from dbnorm_vdb.errors import EmptyCollectionError, InvalidParameterError, UnsupportedMethodError
 from dbnorm_vdb.kernels import BACKENDS, BankKernel, make_kernel
 from dbnorm_vdb.kernels.base import Reals
@@ -27,7 +27,6 @@ from dbnorm_vdb.statistics import (
 )
 
 _QUANTILE_SAMPLE = 65_536
-_LARGEST_SQUARE = 1e36  # of a vector's length; beyond it, inner products may leave the range of float32
 
 
 @dataclass(frozen=True)
@@ -114,8 +113,7 @@ class GalleryFit:
             (n,) which items could be used (vectors that are not finite, or longer than 1e18, are skipped), and for
             each bank the biases of those.
         """
-        squares = np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64)
-        usable: Booleans = np.asarray(squares < _LARGEST_SQUARE)  # false for NaN
+        usable = usable_vectors(vectors)
         self._skipped += int((~usable).sum())
         vectors = vectors[usable]
         kept = [item for item, use in zip(ids, usable, strict=True) if use]
@@ -192,7 +190,7 @@ class _BankPass:
             rows,
             [beta],
             log_weights=log_weights,
-            nearest_k=settings.activation_k,
+            nearest_k=min(settings.activation_k, expected_items or settings.activation_k),
             backend=settings.backend,
             expected_items=expected_items,
         )

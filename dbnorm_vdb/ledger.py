@@ -18,7 +18,7 @@ from dbnorm_vdb.errors import FitInProgressError, StatisticsError, StatisticsFor
 from dbnorm_vdb.statistics import CollectionStatistics, FitClaim, StoredState
 from dbnorm_vdb.store import Store
 
-EXPIRES_AFTER = timedelta(seconds=120)
+EXPIRES_AFTER = timedelta(seconds=300)
 RENEW_EVERY = 20.0
 SETTLE_SECONDS = 0.1
 
@@ -63,9 +63,13 @@ class Ledger:
             self._renewed_at = time.monotonic()
 
     def activate(self, claim: FitClaim, statistics: CollectionStatistics) -> None:
-        """Make a generation the one that searches use, and let go of the claim: one write."""
-        self._check(claim)
-        self._write(StoredState(active=statistics))
+        """Make a generation the one that searches use: one write. The claim stays, for the cleaning up."""
+        state = self._check(claim)
+        self._write(state.model_copy(update={"active": statistics}))
+
+    def finish(self, claim: FitClaim) -> None:
+        """Let go of the claim of a fit that has cleaned up."""
+        self._write(self._check(claim).model_copy(update={"writing": None}))
 
     def release(self, claim: FitClaim) -> None:
         """Let go of the claim of a fit that failed, as far as the database still answers."""
@@ -79,7 +83,7 @@ class Ledger:
         Raises:
             FitInProgressError: a fit is running.
         """
-        if self._store.read_state() in (None, ""):
+        if self._store.read_state() in (None, "") and not self._store.has_companions():
             return False
         with contextlib.suppress(StatisticsFormatError):  # what cannot be read can be removed all the same
             self._check_free(self.read())
@@ -133,7 +137,7 @@ def new_claim(generation: int) -> FitClaim:
 
 def is_alive(claim: FitClaim) -> bool:
     """Whether the holder may still be writing."""
-    if datetime.now(timezone.utc) - claim.renewed_at > EXPIRES_AFTER:
+    if abs(datetime.now(timezone.utc) - claim.renewed_at) > EXPIRES_AFTER:
         return False
     return claim.host != socket.gethostname()[:255] or _process_exists(claim.process)
 
@@ -148,7 +152,7 @@ def _process_exists(process: int) -> bool:
         return True
     try:
         os.kill(process, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return False
     except OSError:  # it exists and is somebody else's
         return True
@@ -156,11 +160,11 @@ def _process_exists(process: int) -> bool:
 
 
 def _next_generation(state: StoredState) -> int:
-    """A number never used before on this collection, even across `drop`: seconds since 1970, or the next free one.
+    """A number not used before on this collection, even across `drop`: milliseconds since 1970, or the next free one.
 
     Each differs in parity from the active one, so that an engine may keep two generations in two slots.
     """
     active = state.active.generation if state.active else None
-    generation = max(int(time.time()), (active or 0) + 1, (state.writing.generation if state.writing else 0) + 1)
+    generation = max(int(1000 * time.time()), (active or 0) + 1, (state.writing.generation if state.writing else 0) + 1)
     wanted_parity = 0 if active is None else 1 - active % 2
     return generation + (generation % 2 != wanted_parity)

@@ -96,7 +96,8 @@ def score(
     Returns:
         (q, n) float64. For `dual_dis` with exactly one gate open, bank B's, that is `s - c_B + log(s) / beta_B`;
         there the paper's product `s * exp(beta_B (s - b_B))` is not monotone for `s <= 0`, so those items rank
-        after every positive one, by `s`. With both gates closed it is `s`.
+        after every positive one, by `s`; where none is positive (always so for Euclidean) it is `s`. With both
+        gates closed it is `s`.
     """
     names = method.banks
     if not names:
@@ -118,11 +119,14 @@ def score(
 
 def _one_gate(similarities: Floats, adjustment: Adjustment) -> Floats:
     positive = similarities > 0
+    floor = np.where(
+        positive.any(axis=1, keepdims=True), max(adjustment.highest, 0.0) - _LOG_FLOOR / adjustment.beta, 0
+    )
     logarithms = np.log(similarities, out=np.zeros_like(similarities), where=positive)
     return np.where(
         positive,
         similarities - adjustment.values + logarithms / adjustment.beta,
-        similarities - max(adjustment.highest, 0.0) + _LOG_FLOOR / adjustment.beta,
+        similarities - floor,
     )
 
 
@@ -136,6 +140,21 @@ def adjustments_of(statistics: CollectionStatistics, items: ItemStatistics) -> d
         )
         for name, bank in statistics.banks.items()
     }
+
+
+def adjustment_range(statistics: CollectionStatistics, method: Method) -> tuple[float, float]:
+    """The least and the most that the method may subtract from an item's similarity, but for `dual_dis`' logarithm.
+
+    Items without statistics have nothing subtracted, so the range includes 0.
+    """
+    banks = [statistics.banks[name] for name in method.banks]
+    total = sum(bank.beta for bank in banks)
+    weights = [bank.beta / total for bank in banks]
+    if method.dynamic:  # each gate may be open alone
+        weights = [1.0 for _ in banks]
+    least = sum(min(bank.bias.min - bank.bias.mean, 0.0) * w for bank, w in zip(banks, weights, strict=True))
+    most = sum(max(bank.bias.max - bank.bias.mean, 0.0) * w for bank, w in zip(banks, weights, strict=True))
+    return least, most
 
 
 def check_supported(method: str | Method, statistics: CollectionStatistics) -> Method:

@@ -30,6 +30,7 @@ Floats = npt.NDArray[np.float64]
 Booleans = npt.NDArray[np.bool_]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0)]
+Generation = Annotated[int, Field(ge=1, lt=2**53)]
 
 
 class Metric(str, Enum):
@@ -76,14 +77,15 @@ class CollectionStatistics(_Stored):
         method: the default method of searches.
         vector: the vector name or field; "" for Qdrant's unnamed vector.
         item_count: items that got statistics.
-        skipped_count: items without a usable vector (none, or not finite).
+        skipped_count: items whose vector cannot be used (not finite, or longer than 1e18).
         lowest_dual_adjustment: smallest `sum_B w_B (b_B - mean b_B)` of an item over both banks (the bound of
             METHODS' certificate for `dual_is`; for one bank it is `bias.min - bias.mean`).
-        candidates: the window a search fetches by default; None for `max(10 * limit, 100)`.
+        candidates: the window a search fetches by default (more if it asks for more); None for
+            `max(10 * limit, 100)`.
     """
 
-    generation: Annotated[int, Field(ge=1)]
-    method: str
+    generation: Generation
+    method: Literal["raw", "is", "dis", "dual_is", "dual_dis"]
     vector: str
     dimension: Annotated[int, Field(ge=1)]
     metric: Metric
@@ -116,9 +118,9 @@ class StoredItem(BaseModel):
 class FitClaim(_Stored):
     """Who is writing a generation, since when, and when they last said so."""
 
-    generation: Annotated[int, Field(ge=1)]
+    generation: Generation
     host: str
-    process: Annotated[int, Field(ge=1)]
+    process: Annotated[int, Field(ge=1, lt=2**31)]
     token: str
     since: AwareDatetime
     renewed_at: AwareDatetime
@@ -206,6 +208,12 @@ class ItemStatistics:
             np.zeros(size, dtype=np.bool_),
             np.zeros(size, dtype=np.bool_),
         )
+
+    @classmethod
+    def joined(cls, parts: Sequence[ItemStatistics]) -> ItemStatistics:
+        """The columns of all parts, one after the other."""
+        columns = [[part.query_bias, part.gallery_bias, part.query_activated, part.gallery_activated] for part in parts]
+        return cls(*(np.concatenate(column) for column in zip(*columns, strict=True))) if parts else cls.unknown(0)
 
     def __getitem__(self, rows: slice) -> ItemStatistics:
         return ItemStatistics(

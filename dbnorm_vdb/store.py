@@ -10,7 +10,25 @@ from typing import Any
 from dbnorm_vdb.banks import Vectors
 from dbnorm_vdb.statistics import Floats, ItemId, Metric, StoredState
 
+KEY = "dbnorm"
+BANKS = ("query", "gallery")
+ITEMS_SUFFIX = "__dbnorm"
 BANK_SUFFIX = "__dbnorm_bank"
+SLOTS = ("", "_alt")
+
+
+def slot(generation: int) -> str:
+    """What stands behind the names of a generation's companion collections.
+
+    Generations that follow each other take turns, so that one can be written, and the other removed by dropping
+    collections, while searches use either.
+    """
+    return SLOTS[generation % 2]
+
+
+def first_bank_id(bank: str) -> int:
+    """The id of a bank's first vector in the companion collection; the others follow."""
+    return BANKS.index(bank) << 32
 
 
 @dataclass(frozen=True)
@@ -61,8 +79,12 @@ class Store(ABC):
         """Close the client."""
 
     @abstractmethod
-    def describe(self) -> VectorInfo:
-        """The vector, checked: it exists, is dense, and its metric is supported."""
+    def describe(self, *, fresh: bool = False) -> VectorInfo:
+        """The vector, checked: it exists, is dense, and its metric is supported.
+
+        Args:
+            fresh: ask the database again; else what it said last will do.
+        """
 
     @abstractmethod
     def count(self) -> int:
@@ -93,16 +115,16 @@ class Store(ABC):
         """Replace it in one write; None removes it."""
 
     @abstractmethod
-    def check_writable(self, *, known: bool) -> None:
-        """Raise ForeignDataError if a name to be written under is taken by data that is not ours.
+    def check_writable(self) -> None:
+        """Raise ForeignDataError if a name to be written under is taken by data that is not ours."""
 
-        Args:
-            known: whether the collection-level state exists, so that per-item values are expected to be ours.
-        """
+    @abstractmethod
+    def has_companions(self) -> bool:
+        """Whether some companion collection of ours exists, whatever the state says."""
 
     @abstractmethod
     def begin(self, generation: int, dimension: int) -> None:
-        """Make room for a generation, empty."""
+        """Make room for a generation, empty; `dimension` is that of the banks."""
 
     @abstractmethod
     def write_bank(self, generation: int, bank: str, vectors: Vectors) -> None:

@@ -7,7 +7,6 @@ import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +15,7 @@ from pymilvus import MilvusClient
 from dbnorm_milvus.results import SAME_SCALE, keep_hits
 from dbnorm_milvus.store import MilvusStore
 from dbnorm_vdb.banks import check_vectors
-from dbnorm_vdb.collection import DEFAULT_STATISTICS_TTL, NormalizedCollection
+from dbnorm_vdb.collection import DEFAULT_STATISTICS_TTL, NormalizedCollection, SearchPlan
 from dbnorm_vdb.errors import (
     InvalidTargetError,
     NonFiniteVectorError,
@@ -25,17 +24,18 @@ from dbnorm_vdb.errors import (
     ZeroVectorError,
 )
 from dbnorm_vdb.lookup import StatisticsLookup
-from dbnorm_vdb.methods import Method
+from dbnorm_vdb.methods import Method, adjustment_range
 from dbnorm_vdb.parameters import check_count
 from dbnorm_vdb.reranking import rerank
 from dbnorm_vdb.statistics import CollectionStatistics, ItemId, ItemStatistics, Metric
 from dbnorm_vdb.store import Hit
+from dbnorm_vdb.targets import Target
 
 DEFAULT_CACHE_BYTES = 512 * 1024 * 1024
 
 _BATCH = 100
 _INSERT_BATCH = 1000
-_REFUSED = ("ranker", "function_chains", "highlighter", "search_aggregation", "group_by_field")
+_REFUSED = ("ranker", "function_chains", "highlighter", "search_aggregation", "group_by_field", "group_by_fields")
 
 
 class MilvusAdapter(NormalizedCollection):
@@ -79,35 +79,24 @@ class MilvusAdapter(NormalizedCollection):
         self._lookup_lock = threading.Lock()
 
     @classmethod
-    def from_url(cls, url: str) -> MilvusAdapter:
-        """The adapter of `milvus+http://host:19530/images`, `milvus+https://...` or `milvus:///path/file.db/images`.
+    def from_target(cls, target: Target) -> MilvusAdapter:
+        """The adapter of a command-line target; the token comes from the environment, `MILVUS_TOKEN`.
 
-        `?vector=name` names the vector field, `?db=name` the database. The token comes from the environment,
-        `MILVUS_TOKEN`. The collection is loaded if it is not.
+        The collection is loaded if it is not.
+
+        Raises:
+            InvalidTargetError: there is no Milvus Lite file at the path.
         """
-        parts = urlsplit(url)
-        location, _, collection = unquote(parts.path).rpartition("/")
-        query = parse_qs(parts.query)
-        if not collection:
-            raise InvalidTargetError(f"{url!r} names no collection; use e.g. milvus+http://localhost:19530/images")
-        if parts.username or parts.password:
-            raise InvalidTargetError("credentials do not belong into the URL; set MILVUS_TOKEN in the environment")
-        if parts.scheme == "milvus":
-            if parts.netloc or not location.endswith(".db"):
-                raise InvalidTargetError(f"{url!r}: a Milvus Lite file is milvus:///path/to/file.db/collection")
-            client = MilvusClient(location)
-        elif parts.hostname:
-            scheme = parts.scheme.partition("+")[2]
-            client = MilvusClient(
-                f"{scheme}://{parts.netloc}{location}",
-                token=os.environ.get("MILVUS_TOKEN", ""),
-                db_name=query.get("db", [""])[0],
-            )
+        if target.server:
+            token, database = os.environ.get("MILVUS_TOKEN", ""), target.options.get("db", "")
+            client = MilvusClient(target.server + target.path, token=token, db_name=database)
+        elif target.path.endswith(".db") and Path(target.path).exists():
+            client = MilvusClient(target.path)
         else:
-            raise InvalidTargetError(f"{url!r} names no host; use e.g. milvus+http://localhost:19530/images")
-        if client.has_collection(collection):
-            client.load_collection(collection)
-        return cls(client, collection, query.get("vector", [None])[0])
+            raise InvalidTargetError(f"there is no Milvus Lite file (.db) at {target.path!r}")
+        if client.has_collection(target.collection):
+            client.load_collection(target.collection)
+        return cls(client, target.collection, target.options.get("vector"))
 
     @classmethod
     def embedded(
@@ -173,7 +162,7 @@ class MilvusAdapter(NormalizedCollection):
         params.pop("offset", None)
         digits = kwargs.pop("round_decimal", params.pop("round_decimal", None))
         kwargs.pop("offset", None)
-        bounds = _pop_bounds(params)
+        bounds = self._widen_bounds(params, plan)
         results = self.client.search(
             self.collection_name, limit=plan.window, search_params=params, **arguments, **kwargs
         )
@@ -265,9 +254,33 @@ class MilvusAdapter(NormalizedCollection):
             return self._lookup
 
     def _remember(self, statistics: CollectionStatistics | None) -> CollectionStatistics | None:
-        if self._lookup is not None:
-            self._lookup.forget_unknown()
+        lookup = self._lookup
+        if lookup is not None and statistics is not None:
+            lookup.forget_unknown()
+        else:
+            self._lookup = None
         return super()._remember(statistics)
+
+    def _widen_bounds(self, params: dict[str, Any], plan: SearchPlan) -> tuple[float | None, float | None]:
+        """Take `radius` and `range_filter`, from the top level or from "params", and widen them for the engine.
+
+        They are meant for the normalised distance, so the engine has to return all that may come to lie between.
+        """
+        assert plan.statistics is not None
+        inner = dict(params.get("params") or {})
+        found = {name: params.pop(name, inner.pop(name, None)) for name in ("radius", "range_filter")}
+        if found["range_filter"] is not None and plan.method is Method.DUAL_DIS:
+            raise UnsupportedQueryError("range_filter is not supported with dual_dis; use another method, e.g. dual_is")
+        if found["range_filter"] is not None and found["radius"] is not None:
+            scale = SAME_SCALE[self._store.describe().metric]
+            least, most = adjustment_range(plan.statistics, plan.method)
+            slack = 1e-4 * (1.0 + abs(float(found["range_filter"])))
+            nearest = scale * (scale * float(found["range_filter"]) + most + slack)
+            params["range_filter"] = max(nearest, 0.0) if scale < 0 else nearest
+            params["radius"] = scale * (scale * float(found["radius"]) + least - slack)
+        if "params" in params:
+            params["params"] = inner
+        return found["radius"], found["range_filter"]
 
     def _within(self, distance: float, bounds: tuple[float | None, float | None]) -> bool:
         """Milvus' range search, on the normalised distance: radius is the far side, exclusive."""
@@ -304,12 +317,3 @@ class MilvusAdapter(NormalizedCollection):
         if self._store.describe().metric is Metric.COSINE and vectors.ndim == 2 and not vectors.any(axis=1).all():
             row = int((~vectors.any(axis=1)).argmax())
             raise ZeroVectorError(f"query vector {row} is all zeros and has no direction; re-embed the query")
-
-
-def _pop_bounds(params: dict[str, Any]) -> tuple[float | None, float | None]:
-    """Take `radius` and `range_filter` out of search parameters, from the top level or from "params"."""
-    inner = dict(params.get("params") or {})
-    bounds = tuple(params.pop(name, inner.pop(name, None)) for name in ("radius", "range_filter"))
-    if "params" in params:
-        params["params"] = inner
-    return bounds[0], bounds[1]

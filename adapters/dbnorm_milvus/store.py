@@ -7,6 +7,7 @@ fit one of the two slots is left. So a generation is removed by dropping collect
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -21,21 +22,29 @@ from dbnorm_vdb.errors import (
     UnsupportedVectorError,
 )
 from dbnorm_vdb.statistics import Floats, ItemId, ItemStatistics, Metric, StoredState
-from dbnorm_vdb.store import BANK_SUFFIX, Page, Store, VectorInfo
+from dbnorm_vdb.store import (
+    BANK_SUFFIX,
+    BANKS,
+    ITEMS_SUFFIX,
+    KEY,
+    SLOTS,
+    Page,
+    Store,
+    VectorInfo,
+    first_bank_id,
+    slot,
+)
 
-KEY = "dbnorm"
-ITEMS_SUFFIX = "__dbnorm"
-SLOTS = ("", "_alt")
 METRICS = {"COSINE": Metric.COSINE, "IP": Metric.DOT, "L2": Metric.EUCLIDEAN}
 
 # fields of the companions; a collection of other fields under these names is not ours
-ITEM_FIELDS = ("generation", "biases", "activation")
-BANK_FIELDS = ("id", "bank", "vector")
-BANKS = ("query", "gallery")
+ITEM_FIELDS = {"item", "generation", "biases", "activation"}
+BANK_FIELDS = {"id", "bank", "vector"}
 
 _WRITE_BATCH = 1000
 _LOOKUP_BATCH = 1000
 _IDS_PAGE = 10_000
+_LARGEST_PAGE = 16_384
 
 
 class MilvusStore(Store):
@@ -50,19 +59,22 @@ class MilvusStore(Store):
         self._asked_vector = vector_field
         self._info: VectorInfo | None = None
         self._primary: dict[str, Any] = {}
+        self._real_name = collection_name
 
     def close(self) -> None:
         self.client.close()
 
     # --- reading -----------------------------------------------------------------------------------------------
 
-    def describe(self) -> VectorInfo:
-        if self._info is None:
+    def describe(self, *, fresh: bool = False) -> VectorInfo:
+        if self._info is None or fresh:
             self._info = self._describe()
         return self._info
 
     def _describe(self) -> VectorInfo:
-        fields = {field["name"]: field for field in self.client.describe_collection(self.collection)["fields"]}
+        description = self.client.describe_collection(self.collection)
+        self._real_name = description.get("collection_name") or self.collection  # the collection may be an alias
+        fields = {field["name"]: field for field in description["fields"]}
         (self._primary,) = (field for field in fields.values() if field.get("is_primary"))
         vectors = [name for name, field in fields.items() if "VECTOR" in DataType(field["type"]).name]
         name = self._asked_vector
@@ -130,9 +142,9 @@ class MilvusStore(Store):
     def fetch(self, ids: Sequence[ItemId]) -> Page:
         rows: list[Any] = []
         for start in range(0, len(ids), _LOOKUP_BATCH):
-            rows += self.client.get(
+            rows += self.client.query(
                 self.collection,
-                ids=list(ids[start : start + _LOOKUP_BATCH]),
+                filter=one_of(self.primary_field, ids[start : start + _LOOKUP_BATCH]),
                 output_fields=[self.primary_field, self.describe().name],
                 consistency_level="Strong",
             )
@@ -149,7 +161,7 @@ class MilvusStore(Store):
         self._count(collection)
         iterator = self.client.query_iterator(
             collection,
-            batch_size=size,
+            batch_size=min(size, _LARGEST_PAGE),
             filter=expression,
             output_fields=list(fields),
             consistency_level="Bounded",
@@ -181,32 +193,34 @@ class MilvusStore(Store):
             # servers before 2.5 cannot remove a property
             self.client.alter_collection_properties(self.collection, properties={KEY: ""})
 
-    def check_writable(self, *, known: bool) -> None:
-        for slot in SLOTS:
-            self._our_companions(slot)
+    def check_writable(self) -> None:
+        for which in SLOTS:
+            self._our_companions(which)
 
-    def _ours(self, collection: str, fields: Sequence[str]) -> bool:
-        """Whether our companion is there; ForeignDataError if the name is taken by something else."""
-        if not self.client.has_collection(collection):
-            return False
-        names = [field["name"] for field in self.client.describe_collection(collection)["fields"]]
-        if not set(fields) <= set(names) or len(names) > len(fields) + 1:
-            raise ForeignDataError(
-                f"collection {collection!r} exists and was not made by this library; rename it, then fit"
-            )
-        return True
+    def has_companions(self) -> bool:
+        self.describe()
+        return any(self._our_companions(which, refuse=False) for which in SLOTS)
 
-    def _our_companions(self, slot: str) -> list[str]:
-        """Those of a slot's companions that exist."""
-        fields = {ITEMS_SUFFIX: ITEM_FIELDS, BANK_SUFFIX: BANK_FIELDS}
-        names = {f"{self.collection}{suffix}{slot}": fields[suffix] for suffix in fields}
-        return [name for name, expected in names.items() if self._ours(name, expected)]
+    def _our_companions(self, which: str, *, refuse: bool = True) -> list[str]:
+        """Those of a slot's companions that exist; ForeignDataError if a name is taken by something else."""
+        ours = []
+        for suffix, fields in ((ITEMS_SUFFIX, ITEM_FIELDS), (BANK_SUFFIX, BANK_FIELDS)):
+            name = self._real_name + suffix + which
+            if not self.client.has_collection(name):
+                continue
+            if {field["name"] for field in self.client.describe_collection(name)["fields"]} == fields:
+                ours.append(name)
+            elif refuse:
+                raise ForeignDataError(
+                    f"collection {name!r} exists and was not made by this library; rename it, then fit"
+                )
+        return ours
 
     def _items_of(self, generation: int) -> str:
-        return self.collection + ITEMS_SUFFIX + SLOTS[generation % 2]
+        return self._real_name + ITEMS_SUFFIX + slot(generation)
 
     def _banks_of(self, generation: int) -> str:
-        return self.collection + BANK_SUFFIX + SLOTS[generation % 2]
+        return self._real_name + BANK_SUFFIX + slot(generation)
 
     def _load(self, collection: str) -> bool:
         """Load a companion unless it is; whether it exists."""
@@ -228,7 +242,7 @@ class MilvusStore(Store):
         schema = self.client.create_schema(auto_id=False, enable_dynamic_field=False)
         primary = self._primary
         length = {"max_length": primary["params"]["max_length"]} if primary["type"] == DataType.VARCHAR else {}
-        schema.add_field(self.primary_field, primary["type"], is_primary=True, **length)
+        schema.add_field("item", primary["type"], is_primary=True, **length)
         schema.add_field("generation", DataType.INT64)
         schema.add_field("biases", DataType.FLOAT_VECTOR, dim=len(BANKS))
         schema.add_field("activation", DataType.INT8)
@@ -245,12 +259,12 @@ class MilvusStore(Store):
         return index
 
     def write_bank(self, generation: int, bank: str, vectors: Vectors) -> None:
-        base = BANKS.index(bank) << 32
+        first = first_bank_id(bank)
         for start in range(0, len(vectors), _WRITE_BATCH):
             rows = vectors[start : start + _WRITE_BATCH].tolist()
             self.client.insert(
                 self._banks_of(generation),
-                [{"id": base + start + row, "bank": bank, "vector": vector} for row, vector in enumerate(rows)],
+                [{"id": first + start + row, "bank": bank, "vector": vector} for row, vector in enumerate(rows)],
             )
 
     def read_bank(self, generation: int, bank: str) -> Vectors:
@@ -277,16 +291,13 @@ class MilvusStore(Store):
         ids = list(flags)
         for start in range(0, len(ids), _LOOKUP_BATCH):
             rows = self._rows(generation, ids[start : start + _LOOKUP_BATCH], "Strong")
-            marked = [
-                self._row(generation, row[self.primary_field], row["biases"], flags[row[self.primary_field]])
-                for row in rows
-            ]
+            marked = [self._row(generation, row["item"], row["biases"], flags[row["item"]]) for row in rows]
             if marked:
                 self.client.upsert(self._items_of(generation), marked)
 
     def _row(self, generation: int, item: ItemId, biases: Sequence[float], activation: int) -> dict[str, Any]:
         return {
-            self.primary_field: item,
+            "item": item,
             "generation": generation,
             "biases": [float(bias) for bias in biases],
             "activation": activation,
@@ -295,30 +306,46 @@ class MilvusStore(Store):
     # --- statistics of items -----------------------------------------------------------------------------------
 
     def all_items(self, generation: int, banks: Sequence[str]) -> tuple[list[ItemId], ItemStatistics]:
-        """Ids and statistics of every item of a generation."""
-        companion = self._items_of(generation)
-        if not self._load(companion):
-            return [], ItemStatistics.unknown(0)
-        fields = [self.primary_field, "generation", "biases", "activation"]
-        rows = [row for page in self._scan(companion, _IDS_PAGE, fields) for row in page]
-        return self._columns([row for row in rows if row["generation"] == generation], banks)
+        """Ids and statistics of every item of a generation; none if it was replaced meanwhile."""
+        name = self._items_of(generation)
+        ids: list[ItemId] = []
+        parts: list[ItemStatistics] = []
+        with self._unless_replaced(name):
+            if self._load(name):
+                for rows in self._scan(name, _IDS_PAGE, sorted(ITEM_FIELDS), f"generation == {generation}"):
+                    page_ids, columns = self._columns(rows, banks)
+                    ids += page_ids
+                    parts.append(columns)
+            return ids, ItemStatistics.joined(parts)
+        return [], ItemStatistics.unknown(0)
 
     def items(
         self, generation: int, ids: Sequence[ItemId], banks: Sequence[str]
     ) -> tuple[list[ItemId], ItemStatistics]:
-        """Ids and statistics of those of `ids` that have any."""
-        if not self._load(self._items_of(generation)):
-            return [], ItemStatistics.unknown(0)
+        """Ids and statistics of those of `ids` that have any; none if the generation was replaced meanwhile."""
         rows: list[Any] = []
-        for start in range(0, len(ids), _LOOKUP_BATCH):
-            rows += self._rows(generation, ids[start : start + _LOOKUP_BATCH], "Bounded")
-        return self._columns(rows, banks)
+        name = self._items_of(generation)
+        with self._unless_replaced(name):
+            if self._load(name):
+                for start in range(0, len(ids), _LOOKUP_BATCH):
+                    rows += self._rows(generation, ids[start : start + _LOOKUP_BATCH], "Bounded")
+            return self._columns(rows, banks)
+        return self._columns([], banks)
+
+    @contextlib.contextmanager
+    def _unless_replaced(self, name: str) -> Iterator[None]:
+        """Swallow the client's error if it came from a companion that another fit dropped in between."""
+        try:
+            yield
+        except MilvusException:
+            if self.client.has_collection(name):
+                raise
 
     def _rows(self, generation: int, ids: Sequence[ItemId], consistency_level: str) -> list[Any]:
-        rows = self.client.get(
+        rows = self.client.query(
             self._items_of(generation),
-            ids=list(ids),
-            output_fields=[self.primary_field, "generation", "biases", "activation"],
+            filter=one_of("item", ids),
+            output_fields=sorted(ITEM_FIELDS),
             consistency_level=consistency_level,
         )
         return [row for row in rows if row["generation"] == generation]
@@ -331,15 +358,27 @@ class MilvusStore(Store):
             if bank in banks:
                 items.bias(bank)[:] = biases[:, position]
                 items.activated(bank)[:] = (flags >> position & 1).astype(np.bool_)
-        return [row[self.primary_field] for row in rows], items
+        return [row["item"] for row in rows], items
 
     # --- removing ----------------------------------------------------------------------------------------------
 
     def discard_generations(self, *, keep: int | None) -> None:
-        for slot in SLOTS:
-            if keep is None or slot != SLOTS[keep % 2]:
-                for name in self._our_companions(slot):
+        for which in SLOTS:
+            if keep is None or which != slot(keep):
+                for name in self._our_companions(which, refuse=False):
                     self.client.drop_collection(name)
 
     def remove_all(self) -> None:
+        self.describe(fresh=True)
         self.discard_generations(keep=None)
+
+
+def one_of(field: str, ids: Sequence[ItemId]) -> str:
+    """A filter for the rows with one of these keys; text is quoted here, since the client does not escape it."""
+    return f"{field} in [{', '.join(_quoted(item) if isinstance(item, str) else str(item) for item in ids)}]"
+
+
+def _quoted(text: str) -> str:
+    for character, escaped in (("\\", "\\\\"), ('"', '\\"'), ("\n", "\\n"), ("\r", "\\r"), ("\t", "\\t")):
+        text = text.replace(character, escaped)
+    return f'"{text}"'

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
 from uuid import UUID
 
 import numpy as np
@@ -28,6 +28,7 @@ from dbnorm_vdb.methods import Method
 from dbnorm_vdb.reranking import rerank
 from dbnorm_vdb.statistics import Metric
 from dbnorm_vdb.store import Hit
+from dbnorm_vdb.targets import Target
 
 _BATCH = 100
 _BY_ID = (int, str, UUID, grpc.PointId)
@@ -65,32 +66,25 @@ class QdrantAdapter(NormalizedCollection):
         )
 
     @classmethod
-    def from_url(cls, url: str) -> QdrantAdapter:
-        """The adapter of `qdrant+http://host:6333/images`, `qdrant+https://...` or `qdrant:///path/images`.
+    def from_target(cls, target: Target) -> QdrantAdapter:
+        """The adapter of a command-line target; the API key comes from the environment, `QDRANT_API_KEY`.
 
-        `?vector=name` names the vector. The API key comes from the environment, `QDRANT_API_KEY`.
+        Raises:
+            InvalidTargetError: there is no local storage at the path.
         """
-        parts = urlsplit(url)
-        location, _, collection = unquote(parts.path).rpartition("/")
-        vector = parse_qs(parts.query).get("vector", [None])[0]
-        if not collection:
-            raise InvalidTargetError(f"{url!r} names no collection; use e.g. qdrant+http://localhost:6333/images")
-        if parts.username or parts.password:
-            raise InvalidTargetError("credentials do not belong into the URL; set QDRANT_API_KEY in the environment")
-        if parts.scheme == "qdrant":
-            if parts.netloc or not location:
-                raise InvalidTargetError(f"{url!r}: local storage is qdrant:///path/to/storage/collection")
-            return cls(QdrantClient(path=location), collection, vector)
-        if not parts.hostname:
-            raise InvalidTargetError(f"{url!r} names no host; use e.g. qdrant+http://localhost:6333/images")
-        scheme = parts.scheme.partition("+")[2]
-        client = QdrantClient(
-            url=f"{scheme}://{parts.netloc}",
-            prefix=location.strip("/") or None,
-            api_key=os.environ.get("QDRANT_API_KEY"),
-            timeout=60,
-        )
-        return cls(client, collection, vector)
+        vector = target.options.get("vector")
+        if target.server:
+            client = QdrantClient(
+                url=target.server,
+                prefix=target.path.strip("/") or None,
+                api_key=os.environ.get("QDRANT_API_KEY"),
+                timeout=60,
+            )
+        elif (Path(target.path) / "meta.json").is_file():
+            client = QdrantClient(path=target.path)
+        else:
+            raise InvalidTargetError(f"there is no local Qdrant storage at {target.path!r}")
+        return cls(client, target.collection, vector)
 
     @classmethod
     def embedded(

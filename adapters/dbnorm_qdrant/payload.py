@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,13 +12,19 @@ from qdrant_client import grpc, models
 from qdrant_client.conversions.conversion import GrpcToRest
 
 from dbnorm_vdb.statistics import ItemStatistics, StoredItem
+from dbnorm_vdb.store import KEY
 
-KEY = "dbnorm"
+_GENERATION = re.compile(r"g\d+")
 
 
 def generation_key(generation: int) -> str:
     """The key inside our payload object that holds one generation's values."""
     return f"g{generation}"
+
+
+def is_ours(value: object) -> bool:
+    """Whether what stands under our key is of our making, and not the user's own."""
+    return isinstance(value, Mapping) and all(_GENERATION.fullmatch(str(key)) for key in value)
 
 
 def item_payload(biases: Mapping[str, float]) -> dict[str, Any]:
@@ -69,4 +76,4 @@ def without_our_key(payload: Mapping[str, Any] | None, with_payload: Any) -> dic
     """The payload as the caller asked for it. A new dict: the client may hand out its own."""
     if payload is None or (not with_payload and not isinstance(with_payload, list)):
         return None
-    return {key: value for key, value in payload.items() if key != KEY}
+    return {key: value for key, value in payload.items() if key != KEY or not is_ours(value)}

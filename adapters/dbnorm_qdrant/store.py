@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from qdrant_client import QdrantClient, models
 
-from dbnorm_qdrant.payload import KEY, generation_key, item_payload
+from dbnorm_qdrant.payload import generation_key, is_ours, item_payload
 from dbnorm_vdb.banks import Vectors
 from dbnorm_vdb.errors import (
     ForeignDataError,
@@ -17,7 +17,7 @@ from dbnorm_vdb.errors import (
     UnsupportedVectorError,
 )
 from dbnorm_vdb.statistics import Floats, ItemId, Metric, StoredState
-from dbnorm_vdb.store import BANK_SUFFIX, Page, Store, VectorInfo
+from dbnorm_vdb.store import BANK_SUFFIX, KEY, SLOTS, Page, Store, VectorInfo, first_bank_id, slot
 
 METRICS = {
     models.Distance.COSINE: Metric.COSINE,
@@ -40,16 +40,18 @@ class QdrantStore(Store):
         self.collection = collection_name
         self._asked_vector = vector_name
         self._info: VectorInfo | None = None
-        self._banks = collection_name + BANK_SUFFIX
+        self._real_name = collection_name
 
     def close(self) -> None:
         self.client.close()
 
     # --- reading -----------------------------------------------------------------------------------------------
 
-    def describe(self) -> VectorInfo:
-        if self._info is None:
+    def describe(self, *, fresh: bool = False) -> VectorInfo:
+        if self._info is None or fresh:
             self._info = self._describe()
+            aliases = {alias.alias_name: alias.collection_name for alias in self.client.get_aliases().aliases}
+            self._real_name = aliases.get(self.collection, self.collection)
         return self._info
 
     def _describe(self) -> VectorInfo:
@@ -111,7 +113,7 @@ class QdrantStore(Store):
         size: int,
         *,
         scroll_filter: models.Filter | None = None,
-        with_payload: bool = False,
+        with_payload: bool | list[str] = False,
         with_vectors: bool | list[str] = False,
     ) -> Iterator[list[models.Record]]:
         offset: Any = None
@@ -137,57 +139,62 @@ class QdrantStore(Store):
     def write_state(self, state: StoredState | None) -> None:
         self.client.update_collection(self.collection, metadata={KEY: state.dump() if state else None})
 
-    def check_writable(self, *, known: bool) -> None:
-        if not known and (taken := self.client.count(self.collection, count_filter=_has(KEY), exact=True).count):
-            raise ForeignDataError(
-                f"collection {self.collection!r}: {taken} points have a payload key {KEY!r} that this library has no"
-                " record of; rename or delete that key, then fit"
-            )
-        self._bank_collection_exists()
+    def check_writable(self) -> None:
+        known = self.read_state() is not None
+        for records in self._our_values():
+            taken = [record.id for record in records if not known or not is_ours((record.payload or {}).get(KEY))]
+            if taken:
+                raise ForeignDataError(
+                    f"collection {self.collection!r}: points have a payload key {KEY!r} that is not of this library's"
+                    f" making (first: {taken[0]!r}); rename or delete that key, then fit"
+                )
+        for which in SLOTS:
+            self._exists_and_is_ours(which)
 
-    def _bank_collection_exists(self) -> bool:
+    def has_companions(self) -> bool:
+        self.describe()
+        return any(self._exists_and_is_ours(which, refuse=False) for which in SLOTS)
+
+    def _banks(self, which: str) -> str:
+        return self._real_name + BANK_SUFFIX + which
+
+    def _exists_and_is_ours(self, which: str, *, refuse: bool = True) -> bool:
         """Whether our companion is there; ForeignDataError if the name is taken by something else."""
-        if not self.client.collection_exists(self._banks):
+        name = self._banks(which)
+        if not self.client.collection_exists(name):
             return False
-        metadata = self.client.get_collection(self._banks).config.metadata or {}
-        if metadata.get(KEY) != {"bank_of": self.collection}:
-            raise ForeignDataError(
-                f"collection {self._banks!r} exists and was not made by this library; rename it, then fit"
-            )
-        return True
+        metadata = self.client.get_collection(name).config.metadata or {}
+        ours = metadata.get(KEY) == {"bank_of": self._real_name}
+        if refuse and not ours:
+            raise ForeignDataError(f"collection {name!r} exists and was not made by this library; rename it, then fit")
+        return ours
+
+    def _our_values(self) -> Iterator[list[models.Record]]:
+        return self._scroll(self.collection, _IDS_PAGE, scroll_filter=_has(KEY), with_payload=[KEY])
 
     # --- writing -----------------------------------------------------------------------------------------------
 
     def begin(self, generation: int, dimension: int) -> None:
-        if self._bank_collection_exists():
-            return
         self.client.create_collection(
-            self._banks,
+            self._banks(slot(generation)),
             vectors_config=models.VectorParams(size=dimension, distance=models.Distance.DOT, on_disk=True),
             hnsw_config=models.HnswConfigDiff(m=0),
-            metadata={KEY: {"bank_of": self.collection}},
+            metadata={KEY: {"bank_of": self._real_name}},
         )
 
     def write_bank(self, generation: int, bank: str, vectors: Vectors) -> None:
-        base = _bank_base(generation, bank)
+        first = first_bank_id(bank)
         for start in range(0, len(vectors), _WRITE_BATCH):
             rows = vectors[start : start + _WRITE_BATCH].tolist()
             points = [
-                models.PointStruct(
-                    id=base + start + row, vector=vector, payload={"generation": generation, "bank": bank}
-                )
+                models.PointStruct(id=first + start + row, vector=vector, payload={"bank": bank})
                 for row, vector in enumerate(rows)
             ]
-            self.client.upsert(self._banks, points, wait=start + _WRITE_BATCH >= len(vectors))
+            self.client.upsert(self._banks(slot(generation)), points, wait=start + _WRITE_BATCH >= len(vectors))
 
     def read_bank(self, generation: int, bank: str) -> Vectors:
-        conditions = [
-            models.FieldCondition(key=key, match=models.MatchValue(value=value))
-            for key, value in (("generation", generation), ("bank", bank))
-        ]
-        pages = self._scroll(
-            self._banks, _IDS_PAGE, scroll_filter=models.Filter(must=list(conditions)), with_vectors=True
-        )
+        of_bank = models.Filter(must=[models.FieldCondition(key="bank", match=models.MatchValue(value=bank))])
+        pages = self._scroll(self._banks(slot(generation)), _IDS_PAGE, scroll_filter=of_bank, with_vectors=True)
         return np.array([record.vector for records in pages for record in records], dtype=np.float32)
 
     def write_items(self, generation: int, ids: Sequence[ItemId], biases: Mapping[str, Floats]) -> None:
@@ -232,24 +239,29 @@ class QdrantStore(Store):
 
     def discard_generations(self, *, keep: int | None) -> None:
         kept = None if keep is None else generation_key(keep)
-        for records in self._scroll(self.collection, _IDS_PAGE, scroll_filter=_has(KEY), with_payload=True):
+        for records in self._our_values():
             stale: dict[str, list[ItemId]] = {}
             for record in records:
                 ours = (record.payload or {}).get(KEY)
-                for key in ours if isinstance(ours, dict) else ():
+                for key in ours if ours is not None and is_ours(ours) else ():
                     if key != kept:
                         stale.setdefault(key, []).append(record.id)
             for key, ids in stale.items():
                 self.client.delete_payload(self.collection, keys=[f"{KEY}.{key}"], points=[*ids])
-        if self._bank_collection_exists():
-            others = models.FieldCondition(key="generation", match=models.MatchExcept(**{"except": [keep or 0]}))
-            self.client.delete(self._banks, points_selector=models.FilterSelector(filter=models.Filter(must=[others])))
+        self._drop_banks(keep)
 
     def remove_all(self) -> None:
-        for records in self._scroll(self.collection, _IDS_PAGE, scroll_filter=_has(KEY)):
-            self.client.delete_payload(self.collection, keys=[KEY], points=[record.id for record in records])
-        if self._bank_collection_exists():
-            self.client.delete_collection(self._banks)
+        self.describe(fresh=True)
+        for records in self._our_values():
+            ours = [record.id for record in records if is_ours((record.payload or {}).get(KEY))]
+            if ours:
+                self.client.delete_payload(self.collection, keys=[KEY], points=ours)
+        self._drop_banks(None)
+
+    def _drop_banks(self, keep: int | None) -> None:
+        for which in SLOTS:
+            if (keep is None or which != slot(keep)) and self._exists_and_is_ours(which, refuse=False):
+                self.client.delete_collection(self._banks(which))
 
 
 def _page(records: Sequence[models.Record], name: str, dimension: int) -> Page:
@@ -270,8 +282,3 @@ def _path(generation: int) -> str:
 
 def _has(key: str) -> models.Filter:
     return models.Filter(must_not=[models.IsEmptyCondition(is_empty=models.PayloadField(key=key))])
-
-
-def _bank_base(generation: int, bank: str) -> int:
-    """The first point id of a bank: generations and banks have ranges of their own, 2**31 ids each."""
-    return (generation << 32) + (bank == "gallery") * (1 << 31)

@@ -13,6 +13,7 @@ from pymilvus import DataType, MilvusClient, MilvusException
 
 import dbnorm_vdb as db
 from dbnorm_milvus import MilvusAdapter
+from dbnorm_vdb.targets import open_target
 
 WORLD = World.make(n=60)
 
@@ -183,7 +184,7 @@ def test_a_database_reopened(tmp_path: Any) -> None:
     WORLD.fit(engine.adapter(collection))
     (first,) = engine.adapter(collection).search(data=WORLD.queries[:1].tolist())
     client.close()
-    reopened = MilvusAdapter.from_url(f"milvus://{path}/{collection}")
+    reopened = open_target(f"milvus://{path}/{collection}")
     (second,) = reopened.search(data=WORLD.queries[:1].tolist())
     assert list(second.ids) == list(first.ids)
     reopened.close()

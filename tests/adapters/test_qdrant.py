@@ -14,6 +14,7 @@ from qdrant_client import QdrantClient, grpc, models
 import dbnorm_vdb as db
 from dbnorm_qdrant import QdrantAdapter
 from dbnorm_qdrant.payload import rest_selector, with_our_key
+from dbnorm_vdb.targets import open_target
 
 WORLD = World.make(n=60)
 PAYLOADS: list[dict[str, Any]] = [
@@ -200,7 +201,9 @@ def test_a_payload_key_of_the_users_own_is_not_touched(qdrant_local: QdrantEngin
     collection = qdrant_local.create(WORLD.items[:2], payloads=[{"dbnorm": "mine"}, {"number": 1}])
     before = qdrant_local.snapshot(collection)
     adapter = QdrantAdapter(qdrant_local.client(), collection)
-    with pytest.raises(db.ForeignDataError, match="1 points have a payload key 'dbnorm'"):
+    with pytest.raises(
+        db.ForeignDataError, match="have a payload key 'dbnorm' that is not of this library's making .first: 0"
+    ):
         WORLD.fit(adapter)
     adapter.drop()
     assert qdrant_local.snapshot(collection) == before
@@ -233,7 +236,7 @@ def test_storage_on_disk_keeps_the_statistics(tmp_path: Any) -> None:
     WORLD.fit(adapter)
     first = adapter.query_points(WORLD.queries[0], limit=5).points
     client.close()
-    reopened = QdrantAdapter.from_url(f"qdrant://{tmp_path}/{collection}")
+    reopened = open_target(f"qdrant://{tmp_path}/{collection}")
     assert [p.id for p in reopened.query_points(WORLD.queries[0], limit=5).points] == [p.id for p in first]
     reopened.close()
 
@@ -243,7 +246,8 @@ def test_a_refit_leaves_only_its_own_banks(qdrant_local: QdrantEngine) -> None:
     adapter = QdrantAdapter(qdrant_local.client(), collection)
     for _ in range(2):
         WORLD.fit(adapter)
-        stored = adapter.client.count(f"{collection}__dbnorm_bank").count
-        assert stored == len(WORLD.query_bank) + len(WORLD.gallery_bank)
+        names = [c.name for c in adapter.client.get_collections().collections if c.name.startswith(f"{collection}_")]
+        assert len(names) == 1
+        assert adapter.client.count(names[0]).count == len(WORLD.query_bank) + len(WORLD.gallery_bank)
     adapter.drop()
     qdrant_local.drop_collection(collection)

@@ -219,7 +219,7 @@ def test_the_largest_document_that_can_be_written_can_be_read_back():
     long = "ö" * 1024
     bias = BiasSummary(mean=-1 / 3, min=-1e-300 / 3, max=1e300 / 3, quantiles={f"0.{q:020}": 1 / 3 for q in range(64)})
     bank = BANK.model_copy(update={"source": long, "fingerprint": long, "bias": bias})
-    names = {"vector": long, "method": long, "library_version": long}
+    names = {"vector": long, "library_version": long}
     state = StoredState(active=STATISTICS.model_copy(update={**names, "query": bank, "gallery": bank}), writing=CLAIM)
     assert load(json.dumps(state.dump())) == state
 
