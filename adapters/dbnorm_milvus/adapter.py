@@ -170,9 +170,11 @@ class MilvusAdapter(NormalizedCollection):
         first = 0
         for hits in results:
             last = first + len(hits.ids)
-            rows, distances = self._rerank(hits, items[first:last], statistics, plan.method, offset + limit)
+            rows, distances = self._rerank(hits, items[first:last], statistics, plan.method)
             first = last
-            kept = [i for i, distance in enumerate(distances) if self._within(distance, bounds)][offset:]
+            kept = [i for i, distance in enumerate(distances) if self._within(distance, bounds)][
+                offset : offset + limit
+            ]
             scores = [distances[i] for i in kept]
             rounded = [round(score, digits) for score in scores] if digits and digits > 0 else scores
             keep_hits(hits, [rows[i] for i in kept], rounded)
@@ -206,12 +208,12 @@ class MilvusAdapter(NormalizedCollection):
         return found
 
     def _rerank(
-        self, hits: Any, items: ItemStatistics, statistics: CollectionStatistics, method: Method, limit: int
+        self, hits: Any, items: ItemStatistics, statistics: CollectionStatistics, method: Method
     ) -> tuple[list[int], list[float]]:
-        """Rows and distances of the best hits of one query."""
+        """Rows and distances of the hits of one query, best first."""
         scale = SAME_SCALE[self._store.describe().metric]
         similarities = np.array(list(hits.distances), dtype=np.float64) * scale
-        best = rerank(similarities, items, statistics, limit=limit, method=method)
+        best = rerank(similarities, items, statistics, method=method)
         return best.order.tolist(), (best.scores * scale).tolist()
 
     def _statistics_of(

@@ -64,6 +64,31 @@ def test_a_claim_of_another_host_holds_until_it_expires(engine: Engine, collecti
     assert WORLD.fit(adapter).item_count == 60
 
 
+def test_the_claim_holds_until_the_old_generation_is_cleaned_up(engine: Engine, collection: str) -> None:
+    """Else the cleaning up would remove what a fit that starts in between has written."""
+    adapter = engine.adapter(collection)
+    WORLD.fit(adapter)
+    refused: list[str] = []
+    discard = adapter._store.discard_generations
+
+    def meanwhile(*, keep: int | None) -> None:
+        with pytest.raises(FitInProgressError) as caught:
+            WORLD.fit(engine.adapter(collection))
+        refused.append(str(caught.value))
+        discard(keep=keep)
+
+    adapter._store.discard_generations = meanwhile
+    WORLD.fit(adapter)
+    assert len(refused) == 2, "before the first page and after the activation"
+    assert engine.adapter(collection).status().coverage == 1.0
+
+
+def test_a_claim_that_makes_no_sense_is_dead(engine: Engine, collection: str) -> None:
+    adapter = engine.adapter(collection)
+    adapter._store.write_state(claim_of_another_host(-timedelta(days=300)))
+    assert WORLD.fit(adapter).item_count == 60
+
+
 def test_a_fit_that_was_taken_over_activates_nothing(engine: Engine, collection: str) -> None:
     adapter = engine.adapter(collection)
     active = WORLD.fit(adapter).statistics

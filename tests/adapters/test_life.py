@@ -11,8 +11,9 @@ import pytest
 from adapters.world import World
 from harness import Engine
 from oracle import assert_same_order, bias
+from qdrant_client import models
 
-from dbnorm_vdb import CollectionStatistics
+from dbnorm_vdb import CollectionStatistics, EmptyCollectionError
 
 
 class InterruptionError(Exception):
@@ -275,3 +276,43 @@ def test_duplicate_items_and_a_bank_of_one(engine: Engine, world: World) -> None
     assert np.isfinite([hit.score for hit in found]).all()
     adapter.drop()
     engine.drop_collection(collection)
+
+
+def test_a_fit_after_a_drop_is_not_mistaken_for_the_one_before(engine: Engine, world: World, collection: str) -> None:
+    adapter = engine.adapter(collection, statistics_ttl=3600)
+    world.fit(adapter)
+    first = engine.search(adapter, None, world.queries[0], limit=20)
+    adapter.drop()
+    world.fit(adapter, query_beta=60.0)
+    second = engine.search(adapter, None, world.queries[0], limit=20)
+    assert second == engine.search(engine.adapter(collection), None, world.queries[0], limit=20)
+    assert first != second
+
+
+def test_a_collection_made_anew_with_other_vectors(engine: Engine, world: World) -> None:
+    """The companions of its predecessor are in the way, and a living adapter remembers the old vector."""
+    collection = engine.create(world.items, metric=world.metric)
+    adapter = engine.adapter(collection)
+    world.fit(adapter)
+    engine.drop_collection(collection)
+    engine.new_name = lambda: collection  # type: ignore[method-assign]
+    try:
+        engine.create(world.items[:, :4].copy(), metric=world.metric)
+    finally:
+        del engine.new_name
+    adapter.fit(world.query_bank[:, :4], world.gallery_bank[:, :4])
+    assert adapter.status().dimension == 4
+    assert len(engine.search(adapter, None, world.queries[0][:4], limit=5)) == 5
+    adapter.drop()
+    engine.drop_collection(collection)
+
+
+def test_items_without_any_vector_are_noticed_before_anything_is_written(qdrant_local: Engine, world: World) -> None:
+    other = world.items[:, :3].copy()
+    collection = qdrant_local.create(world.items[:0], vector_name="image", other_vectors={"text": other[:0]})
+    qdrant_local.client().upsert(collection, [models.PointStruct(id=1, vector={"text": [1.0, 2.0, 3.0]})])
+    before = qdrant_local.snapshot(collection)
+    with pytest.raises(EmptyCollectionError, match="usable vector 'image'"):
+        world.fit(qdrant_local.adapter(collection, "image"))
+    assert qdrant_local.snapshot(collection) == before
+    qdrant_local.drop_collection(collection)

@@ -188,3 +188,61 @@ def test_a_database_reopened(tmp_path: Any) -> None:
     (second,) = reopened.search(data=WORLD.queries[:1].tolist())
     assert list(second.ids) == list(first.ids)
     reopened.close()
+
+
+def test_text_keys_of_any_kind(milvus: MilvusEngine) -> None:
+    """The client does not quote keys in the filters it builds; ours are."""
+    odd = [
+        "it's",
+        'say "hi"',
+        "a\\b",
+        "line\nbreak",
+        "tab\tx",
+        "ünï 😀",
+        "x'] or number > 0 or key in ['y",
+        "\\",
+        "%s",
+        "{a}",
+    ]
+    keys = [*odd, *(f"plain {row}" for row in range(60 - len(odd)))]
+    collection = milvus.create(WORLD.items, ids=keys)
+    adapter = milvus.adapter(collection, cache_bytes=0)
+    adapter.fit(WORLD.query_bank, 60)
+    assert adapter.status().active.gallery.size == 60
+    (hits,) = adapter.search(data=WORLD.queries[:1].tolist(), limit=60, candidates=60)
+    (raw,) = adapter.search(data=WORLD.queries[:1].tolist(), limit=60, method="raw")
+    unchanged = [
+        key
+        for key in keys
+        if dict(zip(hits.ids, hits.distances, strict=True))[key] == dict(zip(raw.ids, raw.distances, strict=True))[key]
+    ]
+    assert len(unchanged) < 3, "every item has statistics"
+    adapter.drop()
+    milvus.drop_collection(collection)
+
+
+def test_range_search_reaches_beyond_the_first_hits(milvus: MilvusEngine) -> None:
+    """What lies nearer than range_filter must not use up the window."""
+    collection = milvus.create(WORLD.items)
+    adapter = milvus.adapter(collection)
+    WORLD.fit(adapter)
+    data = WORLD.queries[:1].tolist()
+    (everything,) = adapter.search(data=data, limit=60, candidates=60)
+    bounds = {"radius": everything.distances[50], "range_filter": everything.distances[40]}
+    (ring,) = adapter.search(data=data, limit=10, candidates=60, search_params=bounds)
+    assert list(ring.ids) == list(everything.ids)[40:50]
+    with pytest.raises(db.UnsupportedQueryError, match="range_filter .* dual_dis"):
+        adapter.search(data=data, method="dual_dis", search_params=bounds)
+    adapter.drop()
+    milvus.drop_collection(collection)
+
+
+def test_companions_whose_record_was_lost_are_dropped(milvus_lite: MilvusEngine) -> None:
+    collection = milvus_lite.create(WORLD.items)
+    before = milvus_lite.snapshot(collection)
+    adapter = milvus_lite.adapter(collection)
+    WORLD.fit(adapter)
+    milvus_lite.client().drop_collection_properties(collection, ["dbnorm"])
+    adapter.drop()
+    assert milvus_lite.snapshot(collection) == before
+    milvus_lite.drop_collection(collection)

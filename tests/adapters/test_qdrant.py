@@ -202,7 +202,7 @@ def test_a_payload_key_of_the_users_own_is_not_touched(qdrant_local: QdrantEngin
     before = qdrant_local.snapshot(collection)
     adapter = QdrantAdapter(qdrant_local.client(), collection)
     with pytest.raises(
-        db.ForeignDataError, match="have a payload key 'dbnorm' that is not of this library's making .first: 0"
+        db.ForeignDataError, match="payload key 'dbnorm' that is not of this library's making .first: 0"
     ):
         WORLD.fit(adapter)
     adapter.drop()
