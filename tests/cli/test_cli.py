@@ -93,6 +93,7 @@ def test_a_gallery_bank_as_a_number_is_sampled(target: tuple[str, Path]) -> None
     assert json.loads(run("status", url, "--json").stdout)["active"]["gallery"]["size"] == 25
 
 
+@pytest.mark.parametrize("target", ["qdrant"], indirect=True)
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
