@@ -23,7 +23,7 @@ from dbnorm_vdb.collection import Progress as Report
 from dbnorm_vdb.demo import DemoReport, Example, load_pictures, run_demo
 from dbnorm_vdb.errors import InvalidInputError, InvalidParameterError
 from dbnorm_vdb.store import Hit
-from dbnorm_vdb.targets import EXAMPLES, Target, open_target
+from dbnorm_vdb.targets import EXAMPLES, Target, adapter_class, open_target
 from dbnorm_vdb.version import __version__
 
 app = typer.Typer(
@@ -44,14 +44,19 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines, a
 
 def run() -> None:
     """Run the command line; errors become one line on standard error and an exit status."""
-    for name in ("pymilvus", "milvus_lite", "grpc._server"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)  # their errors reach us as exceptions
     try:
         app()
     except InvalidInputError as error:
         _fail(error, 2)
     except Exception as error:  # the database clients have no common base class
         _fail(error, 1)
+
+
+def _load_adapter(engine: str) -> None:
+    """Import an adapter and silence its client's logs, which importing sets up: its errors reach us as exceptions."""
+    adapter_class(engine)
+    for name in ("pymilvus", "milvus_lite", "grpc._server"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def _fail(error: Exception, status: int) -> None:
@@ -75,8 +80,11 @@ def demo(
     engine: Annotated[list[str] | None, typer.Option(help="qdrant or milvus; default: both.")] = None,
 ) -> None:
     """Search 1 872 pictures with 1 872 texts on the embedded engines, raw and normalised, and compare."""
+    engines = engine or ("qdrant", "milvus")
+    for name in engines:
+        _load_adapter(name)
     with _spinner() as say:
-        report = run_demo(load_pictures(), engines=engine or ("qdrant", "milvus"), say=say)
+        report = run_demo(load_pictures(), engines=engines, say=say)
     if as_json:
         _print_json(_demo_json(report))
     else:
@@ -185,6 +193,7 @@ def drop(
 
 @contextmanager
 def _target(url: str) -> Iterator[NormalizedCollection]:
+    _load_adapter(Target.parse(url).engine)
     adapter = open_target(url)
     try:
         yield adapter

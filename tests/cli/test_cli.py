@@ -58,6 +58,7 @@ def test_fit_status_search_drop(target: tuple[str, Path]) -> None:
     assert fitted.returncode == 0, fitted.stderr
     assert json.loads(fitted.stdout)["statistics"]["gallery"]["size"] == 20
     assert "items: 60 of 60" in fitted.stderr
+    assert "WARNING" not in fitted.stderr, "the clients' own logs"
 
     status = run("status", url, "--json")
     assert json.loads(status.stdout)["coverage"] == 1.0
