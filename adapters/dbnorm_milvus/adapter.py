@@ -41,7 +41,7 @@ _REFUSED = ("ranker", "function_chains", "highlighter", "search_aggregation", "g
 class MilvusAdapter(NormalizedCollection):
     """A Milvus collection whose searches are normalised. Nothing is written before `fit`.
 
-    The statistics of the items are held in memory (about 18 bytes an item with integer keys), since asking for them
+    The statistics of the items are held in memory (18 bytes an item, whatever its key), since asking for them
     at every search would cost more than the search; only ids not held are looked up.
 
     Args:
