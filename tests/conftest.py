@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import logging
+import warnings
 from collections.abc import Iterator
 
 import pytest
@@ -12,6 +14,7 @@ from pymilvus import MilvusClient
 from qdrant_client import QdrantClient
 
 ENGINES = ("qdrant-local", "milvus-lite", "milvus-2.3.5", *servers_from_environment())
+SLOWEST = "milvus-2.3.5"
 
 
 @pytest.fixture(scope="session", params=ENGINES)
@@ -47,7 +50,10 @@ def milvus_2_3_5(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     server = MilvusServer()
     server.set_base_dir(str(tmp_path_factory.mktemp("milvus")))
     try:
-        server.start()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)  # looking for free ports, the wheel leaves sockets open
+            server.start()
+            gc.collect()
         location = f"http://127.0.0.1:{server.listen_port}"
         client = MilvusClient(location)
         yield MilvusEngine("milvus-2.3.5", client, location)
@@ -68,6 +74,19 @@ def milvus_server() -> Iterator[Engine]:
     client = MilvusClient(servers_from_environment()["milvus-server"])
     yield MilvusEngine("milvus-server", client)
     client.close()
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """In parallel runs one process has the tests of one engine, or else of one module; the slow server goes first."""
+    for item in items:
+        parameters = getattr(item, "callspec", None)
+        names = {str(value).replace("_", "-") for value in parameters.params.values()} if parameters else set()
+        names |= {name.replace("_", "-") for name in getattr(item, "fixturenames", ())}
+        server = "milvus-2-3-5" in {name.replace(".", "-") for name in names}
+        engine = next((name for name in ENGINES if name in names), item.nodeid.partition("::")[0])
+        item.add_marker(pytest.mark.xdist_group(SLOWEST if server else engine))
+    items.sort(key=lambda item: next(item.iter_markers("xdist_group")).args[0] != SLOWEST)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
