@@ -6,6 +6,7 @@ those it is asked, the *gallery bank* items like those it stores (Wang et al., E
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import zipfile
@@ -85,6 +86,23 @@ def usable_vectors(vectors: Vectors) -> npt.NDArray[np.bool_]:
     squares = np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64)
     usable: npt.NDArray[np.bool_] = np.asarray(squares < _LARGEST_SQUARE)  # false for NaN
     return usable
+
+
+def dense_vectors(values: Sequence[Any], dimension: int) -> tuple[list[int], Vectors]:
+    """Which of the values are dense vectors of that dimension, and these as an (n, d) array.
+
+    The others (none, sparse, multi-vectors, of another dimension) are for whoever stores them to accept or refuse.
+    """
+    rows: list[int] = []
+    found: list[Vectors] = []
+    for row, value in enumerate(values):
+        if isinstance(value, (list, tuple, np.ndarray)) and len(value) == dimension:
+            with contextlib.suppress(TypeError, ValueError), np.errstate(over="ignore"):
+                vector = np.asarray(value, dtype=np.float32)
+                if vector.ndim == 1:
+                    rows.append(row)
+                    found.append(vector)
+    return rows, np.array(found, dtype=np.float32).reshape(len(rows), dimension)
 
 
 def as_array(values: npt.ArrayLike, *, what: str) -> npt.NDArray[Any]:

@@ -2,53 +2,75 @@
 
 from __future__ import annotations
 
-import heapq
-import logging
+import math
 import os
-import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from numbers import Real
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel
 
-from dbnorm_vdb.banks import Bank, sample_key, usable_vectors
-from dbnorm_vdb.errors import (
-    EmptyBankError,
-    EmptyCollectionError,
-    InvalidParameterError,
-    NotFittedError,
-    StatisticsMismatchError,
-)
-from dbnorm_vdb.fitting import FitSettings, GalleryFit
-from dbnorm_vdb.ledger import Ledger
-from dbnorm_vdb.methods import Method, check_supported
+from dbnorm_vdb.banks import Bank, Vectors, usable_vectors
+from dbnorm_vdb.biases import BankBiases, FittedBank
+from dbnorm_vdb.bounds import bounds_beyond
+from dbnorm_vdb.checkpoint import Checkpoint
+from dbnorm_vdb.errors import EmptyBankError, EmptyCollectionError, InvalidParameterError, NotFittedError
+from dbnorm_vdb.fitting import FitSettings
+from dbnorm_vdb.ledger import unfinished
+from dbnorm_vdb.methods import Method
 from dbnorm_vdb.parameters import check_count
-from dbnorm_vdb.statistics import CollectionStatistics, FitClaim, Metric
-from dbnorm_vdb.store import Hit, Store, VectorInfo
+from dbnorm_vdb.serving import Serving, check_same_vector, logger
+from dbnorm_vdb.statistics import CollectionStatistics, FitClaim, ItemStatistics, Metric
+from dbnorm_vdb.store import Hit, VectorInfo
 from dbnorm_vdb.targets import Target
-from dbnorm_vdb.version import __version__
-
-logger = logging.getLogger("dbnorm_vdb")
+from dbnorm_vdb.writing import Execution, GalleryWriter, Progress, sample_vectors, stored_banks, work_key
 
 BankInput: TypeAlias = Bank | npt.ArrayLike | str | os.PathLike[str]
-Progress: TypeAlias = Callable[[str, int, int], None]
 
-DEFAULT_STATISTICS_TTL = 5.0
-_WARN_EVERY = 60.0
-_CONFIRM_EVERY = 1.0
 _PEEK = 100
+_GROWN = 1.5
+"""A collection this many times as large as the one that was fitted deserves another fit."""
 
 
 class FitSummary(BaseModel):
-    """What a fit did. `statistics` are those that searches use from now on."""
+    """What a fit did. `statistics` are those that searches use from now on.
+
+    Attributes:
+        item_count: items that have statistics.
+        skipped_count: items whose vector could not be used.
+        missing_count: items of the collection that lack statistics now: inserted or changed during the fit, or
+            without the vector.
+        resumed_count: of the items, how many an earlier fit had done before it was interrupted.
+        seconds: how long it took.
+    """
 
     statistics: CollectionStatistics
     item_count: int
+    skipped_count: int
+    missing_count: int
+    resumed_count: int
+    seconds: float
+
+
+class RefreshSummary(BaseModel):
+    """What a refresh did.
+
+    Attributes:
+        item_count: items that have statistics.
+        written_count: items among them that lacked statistics, or had changed.
+        removed_count: statistics removed, of items that no longer exist.
+        skipped_count: items whose vector could not be used.
+        seconds: how long it took.
+    """
+
+    statistics: CollectionStatistics
+    item_count: int
+    written_count: int
+    removed_count: int
     skipped_count: int
     seconds: float
 
@@ -58,7 +80,8 @@ class Status(BaseModel):
 
     Attributes:
         item_count: items in the collection.
-        fitted_count: items among them with statistics of the active generation.
+        fitted_count: items among them with statistics of the active generation. On Milvus, items deleted since the
+            last fit or refresh may count.
         active: the statistics that searches use; None before the first fit.
         writing: the claim of a fit that is running, or was killed.
         changed_banks: of the banks given to `status`, those that differ from the fitted ones.
@@ -78,64 +101,27 @@ class Status(BaseModel):
     @property
     def coverage(self) -> float:
         """The share of items with statistics; the others count as average items."""
-        return self.fitted_count / self.item_count if self.item_count else 0.0
-
-
-@dataclass(frozen=True)
-class SearchPlan:
-    """How one search is to be run.
-
-    Attributes:
-        method: `raw` means: hand the call to the client as it is.
-        window: how many candidates to ask the engine for.
-        statistics: of the collection; None for a raw search.
-    """
-
-    method: Method
-    window: int
-    statistics: CollectionStatistics | None
-
-
-class NormalizedCollection(ABC):
-    """A collection with DBNorm: fit, status, drop. Base of the adapters, which add the engine's own search.
-
-    Args:
-        store: the engine's side.
-        on_missing: what a search without `method=` does on a collection that has no statistics: "raw" serves raw
-            results and logs a warning once a minute, "error" raises NotFittedError.
-        statistics_ttl: seconds after which a search reads the collection-level statistics anew, so that a fit by
-            another process takes effect.
-    """
-
-    def __init__(
-        self, store: Store, *, on_missing: str = "raw", statistics_ttl: float = DEFAULT_STATISTICS_TTL
-    ) -> None:
-        if on_missing not in ("raw", "error"):
-            raise InvalidParameterError(f"on_missing must be 'raw' or 'error', got {on_missing!r}")
-        if not statistics_ttl >= 0:
-            raise InvalidParameterError(f"statistics_ttl must be at least 0 seconds, got {statistics_ttl!r}")
-        self._store = store
-        self._ledger = Ledger(store)
-        self._on_missing = on_missing
-        self._ttl = statistics_ttl
-        self._lock = threading.Lock()
-        self._cached: tuple[float, CollectionStatistics | None] | None = None
-        self._confirmed: dict[int, float] = {}
-        self._warned_at = -_WARN_EVERY
+        return min(1.0, self.fitted_count / self.item_count) if self.item_count else 0.0
 
     @property
-    def collection_name(self) -> str:
-        """The name of the wrapped collection."""
-        return self._store.collection
+    def advice(self) -> list[str]:
+        """What is due, in words: a fit, a refresh, or nothing."""
+        if self.active is None:
+            return ["fit: there are no statistics"]
+        found = [f"fit: the {name} bank is not the one that was fitted" for name in self.changed_banks]
+        fitted = self.active.fitted_item_count or self.active.item_count
+        if not fitted / _GROWN <= self.item_count <= fitted * _GROWN:
+            found.append(f"fit: the collection had {fitted} items when it was fitted, and has {self.item_count}")
+        missing = self.item_count - self.fitted_count
+        if missing > self.active.skipped_count:
+            found.append(f"refresh: {missing} of {self.item_count} items lack statistics")
+        elif missing < 0:
+            found.append(f"refresh: {-missing} items with statistics are gone")
+        return found
 
-    @property
-    def vector_name(self) -> str:
-        """The vector name or field that is normalised; "" for Qdrant's unnamed vector."""
-        return self._store.describe().name
 
-    def close(self) -> None:
-        """Close the client, if the adapter was made from a command-line target; the user's own is theirs to close."""
-        self._store.close()
+class NormalizedCollection(Serving, ABC):
+    """A collection with DBNorm: fit, refresh, status, drop. Base of the adapters, which add the engine's own search."""
 
     # --- fit ---------------------------------------------------------------------------------------------------
 
@@ -148,27 +134,40 @@ class NormalizedCollection(ABC):
         query_beta: float = 20.0,
         gallery_beta: float = 10.0,
         activation_k: int = 1,
+        iterations: int = 10,
+        sample_size: int = 50_000,
         seed: int = 0,
         page_size: int = 1000,
+        batch_size: int | None = None,
+        max_items_per_second: float | None = None,
         backend: str = "auto",
+        precision: str = "float32",
+        resume: bool = True,
         progress: Progress | None = None,
     ) -> FitSummary:
         """Compute and store the statistics of every item; searches use them once all are written.
 
         The user's vectors and payload are only read. Everything is checked before anything is written. While the fit
-        runs, and if it is killed, searches go on with the previous statistics.
+        runs, and if it is killed, searches go on with the previous statistics; the same fit, called again within a
+        day, goes on where the killed one stopped.
 
         Args:
             query_bank: queries like those the collection serves: (n, d) array, path (`.npy`, `.npz`, `.parquet`) or
                 `Bank`.
             gallery_bank: items like those it holds: the same, or how many items to sample from the collection.
-            method: the default method of searches: `is`, `dis`, `dual_is` or `dual_dis`.
+            method: the default method of searches: `is`, `dis`, `dual_is`, `dual_dis` or `sinkhorn`.
             query_beta: inverse temperature of the query bank.
             gallery_beta: inverse temperature of the gallery bank.
             activation_k: how many nearest items each bank vector activates (`dis`, `dual_dis`).
-            seed: of the sample drawn when `gallery_bank` is a number.
-            page_size: items read, computed and written at a time.
+            iterations: item steps of `sinkhorn`; 1 is `is`.
+            sample_size: how many items `sinkhorn` learns its bank weights on, at most. They are held in memory.
+            seed: of the samples drawn for `sinkhorn`, and when `gallery_bank` is a number.
+            page_size: items read and computed at a time.
+            batch_size: items in one write request; None for what suits the engine.
+            max_items_per_second: for a database that is busy: the pace, on average. None: as fast as it goes.
             backend: "numpy", "torch" or "auto".
+            precision: of the matrix product: "float32", or on torch "tf32" or "bfloat16" (see `make_kernel`).
+            resume: go on where an interrupted fit of the same work stopped; False starts afresh.
             progress: called with a stage, how many are done, and how many there are.
 
         Raises:
@@ -178,80 +177,137 @@ class NormalizedCollection(ABC):
             FitInProgressError: another fit of the collection is running, or took over.
         """
         started = time.monotonic()
-        settings = FitSettings(Method.parse(method), query_beta, gallery_beta, activation_k, page_size, backend)
+        settings = FitSettings(
+            Method.parse(method),
+            query_beta,
+            gallery_beta,
+            activation_k,
+            iterations,
+            sample_size,
+            page_size,
+            backend,
+            precision,
+        )
+        execution = _execution(batch_size, max_items_per_second, progress)
         settings.check_banks({"query": query_bank, "gallery": gallery_bank})
         info = self._store.describe(fresh=True)
         state = self._ledger.read()
-        _check_same_vector(state.active, info, self._store.collection, fitting=True)
-        count = self._store.count()
-        if not count:
-            raise EmptyCollectionError(f"collection {self._store.collection!r} has no items; insert some, then fit")
+        check_same_vector(state.active, info, self._store.collection, fitting=True)
+        count = self._count_items(info)
         banks = self._load_banks(query_bank, gallery_bank, info, seed)
-        self._check_has_vectors(info)
         self._store.check_writable()
-        claim = self._ledger.claim()
+        work = work_key(info, banks, settings, seed)
+        generation = unfinished(self._ledger.read(), work) if resume else None
+        checkpoint = Checkpoint.load(self._store.read_checkpoint(generation)) if generation else None
+        claim = self._ledger.claim(work=work, generation=generation if checkpoint else None)
         try:
-            statistics = self._write_generation(claim, info, banks, settings, count, progress or _silent)
+            if checkpoint is None:
+                active = self._ledger.read().active
+                self._store.discard_generations(keep=active.generation if active else None)
+            writer = GalleryWriter(self._store, self._ledger, info, claim, settings, execution)
+            statistics = writer.write(banks, count, checkpoint, seed)
             self._ledger.activate(claim, statistics)
         except BaseException:
             self._ledger.release(claim)
             raise
         self._remember(statistics)
-        try:
-            self._store.discard_generations(keep=claim.generation)
-            self._ledger.finish(claim)
-        except Exception:  # the fit is done and serving; the next one cleans up
-            logger.warning("collection %r: fitted, but cleaning up failed", self._store.collection, exc_info=True)
-            self._ledger.release(claim)
+        self._clean_up(claim)
         return FitSummary(
             statistics=statistics,
             item_count=statistics.item_count,
             skipped_count=statistics.skipped_count,
+            missing_count=max(0, self._store.count() - self._store.count_fitted(claim.generation)),
+            resumed_count=checkpoint.done if checkpoint else 0,
             seconds=time.monotonic() - started,
         )
 
-    def _write_generation(
+    def refresh(
         self,
-        claim: FitClaim,
-        info: VectorInfo,
-        banks: Mapping[str, Bank],
-        settings: FitSettings,
-        count: int,
-        report: Progress,
-    ) -> CollectionStatistics:
-        generation = claim.generation
-        active = self._ledger.read().active
-        self._store.discard_generations(keep=active.generation if active else None)
-        self._store.begin(generation, info.dimension)
-        for name, bank in banks.items():
-            self._store.write_bank(generation, name, bank.vectors)
-            self._ledger.renew(claim)
-            report(f"{name} bank", len(bank), len(bank))
-        gallery = GalleryFit(metric=info.metric, banks=banks, settings=settings, expected_items=count)
-        done = 0
-        report("items", 0, count)
-        for page in self._store.pages(settings.page_size):
-            usable, biases = gallery.page(page.ids, page.vectors)
-            ids = [item for item, use in zip(page.ids, usable, strict=True) if use]
-            if ids:
-                self._store.write_items(generation, ids, biases)
-            done += len(page.ids)
-            report("items", min(done, count), count)
-            self._ledger.renew(claim)
-        statistics = gallery.statistics(
-            generation=generation, vector=info.name, dimension=info.dimension, version=__version__
-        )
-        self._store.write_activation_sets(generation, gallery.activation_sets())
-        self._ledger.renew(claim)
-        return statistics
+        *,
+        page_size: int = 1000,
+        batch_size: int | None = None,
+        max_items_per_second: float | None = None,
+        backend: str = "auto",
+        progress: Progress | None = None,
+    ) -> RefreshSummary:
+        """Bring the statistics up to date with the collection, using the stored banks.
 
-    def _check_has_vectors(self, info: VectorInfo) -> None:
-        """Raise EmptyCollectionError if no item has the vector."""
+        Reads every vector, writes the statistics of items that lack them or have changed, removes those of items that
+        are gone, and renews the activation sets and the totals. The result is that of a fit with the same banks (the
+        bank weights of `sinkhorn` stay as they were learned). Searches go on meanwhile.
+
+        Args:
+            page_size: items read and computed at a time.
+            batch_size: items in one write request; None for what suits the engine.
+            max_items_per_second: the pace, on average; None for as fast as it goes.
+            backend: "numpy", "torch" or "auto".
+            progress: called with a stage, how many are done, and how many there are.
+
+        Raises:
+            NotFittedError: there are no statistics yet.
+            EmptyCollectionError: there are no items left; `drop()` the statistics.
+            FitInProgressError: a fit of the collection is running, or took over.
+            StatisticsError: the stored banks are not those that were fitted.
+        """
+        started = time.monotonic()
+        execution = _execution(batch_size, max_items_per_second, progress)
+        check_count(page_size, what="page_size")
+        info = self._store.describe(fresh=True)
+        if self._ledger.active() is None:
+            raise NotFittedError(f"collection {self._store.collection!r} has no statistics to refresh; call fit()")
+        count = self._count_items(info)
+        claim, active = self._claim_active(info)
+        try:
+            settings = FitSettings.of(active, page_size=page_size, backend=backend)
+            banks, log_weights = stored_banks(self._store, active)
+            writer = GalleryWriter(self._store, self._ledger, info, claim, settings, execution)
+            statistics, written, removed = writer.refresh(active, banks, log_weights, count)
+            self._ledger.activate(claim, statistics)
+        except BaseException:
+            self._ledger.release(claim)
+            raise
+        self._remember(statistics)
+        self._clean_up(claim)
+        return RefreshSummary(
+            statistics=statistics,
+            item_count=statistics.item_count,
+            written_count=written,
+            removed_count=removed,
+            skipped_count=statistics.skipped_count,
+            seconds=time.monotonic() - started,
+        )
+
+    def _claim_active(self, info: VectorInfo) -> tuple[FitClaim, CollectionStatistics]:
+        """A claim of the active generation, and its statistics as they are once nobody else can change them."""
+        state = self._ledger.read()
+        claim = self._ledger.claim(generation=state.active.generation if state.active else None)
+        active = self._ledger.active()
+        if active is None or active.generation != claim.generation:
+            self._ledger.release(claim)
+            raise NotFittedError(f"collection {self._store.collection!r} was fitted anew just now; refresh again")
+        check_same_vector(active, info, self._store.collection, fitting=False)
+        return claim, active
+
+    def _clean_up(self, claim: FitClaim) -> None:
+        try:
+            self._store.discard_generations(keep=claim.generation)
+            self._store.clear_checkpoint(claim.generation)
+            self._ledger.finish(claim)
+        except Exception:  # the fit is done and serving; the next one cleans up
+            logger.warning("collection %r: fitted, but cleaning up failed", self._store.collection, exc_info=True)
+            self._ledger.release(claim)
+
+    def _count_items(self, info: VectorInfo) -> int:
+        """How many items there are; EmptyCollectionError if none, or none that has the vector."""
+        count = self._store.count()
+        if not count:
+            raise EmptyCollectionError(f"collection {self._store.collection!r} has no items; insert some, then fit")
         if not any(usable_vectors(page.vectors).any() for page in self._store.pages(_PEEK)):
             raise EmptyCollectionError(
                 f"none of the items of collection {self._store.collection!r} has a usable vector {info.name!r};"
                 " insert vectors, then fit"
             )
+        return count
 
     def _load_banks(
         self, query_bank: BankInput | None, gallery_bank: BankInput | int | None, info: VectorInfo, seed: int
@@ -275,20 +331,53 @@ class NormalizedCollection(ABC):
             EmptyBankError: none of the sampled items has a usable vector.
         """
         count = check_count(size, what="gallery_bank as a number is a sample size, which")
-        keyed = ((sample_key(item, seed), item) for page in self._store.ids() for item in page)
-        chosen = [item for _, item in heapq.nsmallest(count, keyed)]
-        page = self._store.fetch(chosen)
-        rank = {item: position for position, item in enumerate(chosen)}
-        order = sorted(range(len(page.ids)), key=lambda row: rank[page.ids[row]])
-        vectors = page.vectors[order]
-        vectors = vectors[usable_vectors(vectors) & vectors.any(axis=1)]
+        vectors = sample_vectors(self._store, count, seed)
+        vectors = vectors[vectors.any(axis=1)]
         if not len(vectors):
             raise EmptyBankError(
-                f"none of {len(chosen)} items sampled from {self._store.collection!r} has a usable vector;"
+                f"none of the items sampled from {self._store.collection!r} has a usable vector;"
                 " pass gallery_bank as an array"
             )
         sampled = Bank.of(vectors, what="gallery bank")
         return Bank(sampled.vectors, f"{len(vectors)} items of {self._store.collection}, seed {seed}")
+
+    # --- items that come later ---------------------------------------------------------------------------------
+
+    def _new_items(self, vectors: Vectors) -> tuple[CollectionStatistics, ItemStatistics] | None:
+        """Statistics of (n, d) items about to be written, from the stored banks; None if nothing is fitted.
+
+        The bias ranges of the collection hold for these items when this returns.
+        """
+        active = self._ledger.active()
+        if active is None:
+            return None
+        check_same_vector(active, self._store.describe(), self._store.collection, fitting=False)
+        with self._banks_lock:
+            if self._bank_biases is None or self._bank_biases[0] != active.generation:
+                self._bank_biases = (active.generation, self._load_biases(active))
+            usable = usable_vectors(vectors)
+            biases = {name: np.full(len(vectors), np.nan) for name in active.columns}
+            for bank in self._bank_biases[1]:
+                for name, values in bank.of(vectors[usable]).items():
+                    biases[name][usable] = values
+        items = ItemStatistics.of_biases(len(vectors), biases)
+        bounds = bounds_beyond(active, items)
+        if bounds is not None:
+            self._ledger.widen(bounds)
+            active = active.widened([bounds])
+        self._remember(active)
+        return active, items
+
+    def _load_biases(self, active: CollectionStatistics) -> list[BankBiases]:
+        banks, log_weights = stored_banks(self._store, active)
+        return [
+            BankBiases(
+                FittedBank(name, bank, active.banks[name].beta, log_weights if name == "query" else None),
+                active.metric,
+                backend="numpy",
+            )
+            for name, bank in banks.items()
+        ]
 
     # --- status and drop ---------------------------------------------------------------------------------------
 
@@ -320,7 +409,7 @@ class NormalizedCollection(ABC):
             metric=info.metric,
             item_count=self._store.count(),
             fitted_count=self._store.count_fitted(state.active.generation) if state.active else 0,
-            active=state.active,
+            active=state.active and self._ledger.active(),
             writing=state.writing,
             changed_banks=changed,
         )
@@ -336,7 +425,7 @@ class NormalizedCollection(ABC):
             self._ledger.remove()
         self._remember(None)
 
-    # --- for the adapters' searches ----------------------------------------------------------------------------
+    # --- for the command line and the demonstration ------------------------------------------------------------
 
     @abstractmethod
     def nearest(
@@ -362,92 +451,16 @@ class NormalizedCollection(ABC):
     ) -> NormalizedCollection:
         """A new collection on the engine's embedded form, which may keep files in `directory`."""
 
-    def _plan(self, *, limit: int, offset: int, candidates: int | None, method: str | Method | None) -> SearchPlan:
-        """Check a search's own arguments and decide its method and window."""
-        check_count(limit, what="limit")
-        check_count(offset, what="offset", least=0)
-        if candidates is not None:
-            check_count(candidates, what="candidates")
-        wanted = offset + limit
-        if candidates is not None and candidates < wanted:
-            raise InvalidParameterError(
-                f"candidates={candidates} is less than offset + limit = {wanted}: ask for at least as many"
-            )
-        chosen = None if method is None else Method.parse(method)
-        if chosen is Method.RAW:
-            return SearchPlan(Method.RAW, wanted, None)
-        statistics = self._statistics()
-        if statistics is None:
-            if chosen is not None or self._on_missing == "error":
-                raise NotFittedError(
-                    f"collection {self._store.collection!r} has no statistics; call fit(), or search with method='raw'"
-                )
-            self._warn_missing()
-            return SearchPlan(Method.RAW, wanted, None)
-        chosen = check_supported(chosen or statistics.method, statistics)
-        if chosen is Method.RAW:
-            return SearchPlan(Method.RAW, wanted, None)
-        default = statistics.candidates or max(10 * wanted, 100)
-        window = candidates or max(wanted, min(default, self._store.max_window))
-        return SearchPlan(chosen, window, statistics)
 
-    def _statistics(self, *, newer_than: float | None = None) -> CollectionStatistics | None:
-        """The active statistics, read again after the time to live, or if they were read before `newer_than`."""
-        with self._lock:
-            cached = self._cached
-        fresh_since = time.monotonic() - self._ttl if newer_than is None else newer_than
-        if cached is not None and cached[0] > fresh_since:
-            return cached[1]
-        statistics = self._ledger.read().active
-        if statistics is not None:
-            _check_same_vector(statistics, self._store.describe(fresh=True), self._store.collection, fitting=False)
-        return self._remember(statistics)
-
-    def _newer_statistics(self, known: CollectionStatistics) -> CollectionStatistics | None:
-        """The active statistics, when items show values of another generation than `known`; None if there are none.
-
-        Such values may be what a killed fit left, so a generation that was confirmed is not asked for again for a
-        second.
-        """
-        with self._lock:
-            confirmed_at = self._confirmed.get(known.generation, -_CONFIRM_EVERY)
-        if time.monotonic() - confirmed_at < _CONFIRM_EVERY:
-            return None
-        current = self._statistics(newer_than=float("inf"))
-        if current is not None and current.generation != known.generation:
-            return current
-        with self._lock:
-            self._confirmed = {known.generation: time.monotonic()}
-        return None
-
-    def _remember(self, statistics: CollectionStatistics | None) -> CollectionStatistics | None:
-        with self._lock:
-            self._cached = (time.monotonic(), statistics)
-        return statistics
-
-    def _warn_missing(self) -> None:
-        now = time.monotonic()
-        if now - self._warned_at >= _WARN_EVERY:
-            self._warned_at = now
-            logger.warning(
-                "collection %r has no statistics: serving raw results; call fit(), or method='raw' to say so",
-                self._store.collection,
-            )
+def _execution(batch_size: int | None, max_items_per_second: float | None, progress: Progress | None) -> Execution:
+    """Check how a pass is to treat the database."""
+    if batch_size is not None:
+        check_count(batch_size, what="batch_size")
+    pace = max_items_per_second
+    if pace is not None and not (isinstance(pace, Real) and math.isfinite(pace) and pace > 0):
+        raise InvalidParameterError(f"max_items_per_second must be a finite number > 0, got {pace!r}")
+    return Execution(progress or _silent, batch_size, pace)
 
 
 def _silent(stage: str, done: int, total: int) -> None:
     """Report nothing."""
-
-
-def _check_same_vector(
-    statistics: CollectionStatistics | None, info: VectorInfo, collection: str, *, fitting: bool
-) -> None:
-    if statistics is None:
-        return
-    stored = (statistics.vector, statistics.dimension, statistics.metric)
-    if stored != (info.name, info.dimension, info.metric):
-        advice = "drop() them first" if fitting else "use an adapter for that vector, or drop() and fit() this one"
-        raise StatisticsMismatchError(
-            f"collection {collection!r} has statistics of vector {stored[0]!r} ({stored[1]}-d {stored[2].value}), not"
-            f" of {info.name!r} ({info.dimension}-d {info.metric.value}); {advice}"
-        )

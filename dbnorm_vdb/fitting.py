@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from dbnorm_vdb.banks import Bank, Vectors, usable_vectors
+from dbnorm_vdb.biases import BankBiases, FittedBank, bank_side, item_side
 from dbnorm_vdb.errors import EmptyCollectionError, InvalidParameterError, UnsupportedMethodError
-from dbnorm_vdb.kernels import BACKENDS, BankKernel, make_kernel
-from dbnorm_vdb.kernels.base import Reals
+from dbnorm_vdb.kernels import BACKENDS, PRECISIONS, SinkhornWeights, learn_weights
 from dbnorm_vdb.methods import FITTED_METHODS, Method
 from dbnorm_vdb.parameters import check_beta, check_count
 from dbnorm_vdb.statistics import (
@@ -24,6 +26,7 @@ from dbnorm_vdb.statistics import (
     Floats,
     ItemId,
     Metric,
+    SinkhornStatistics,
 )
 
 _QUANTILE_SAMPLE = 65_536
@@ -31,36 +34,50 @@ _QUANTILE_SAMPLE = 65_536
 
 @dataclass(frozen=True)
 class FitSettings:
-    """What a fit computes; validated when it is made.
+    """What a fit computes, and how; validated when it is made.
 
     Attributes:
         method: the default method of searches.
         query_beta: inverse temperature of the query bank.
         gallery_beta: inverse temperature of the gallery bank.
         activation_k: how many nearest items each bank vector activates.
-        page_size: items read, computed and written at a time.
+        iterations: item steps of `sinkhorn`.
+        sample_size: how many items `sinkhorn` learns its bank weights on, at most.
+        page_size: items read and computed at a time.
         backend: "numpy", "torch" or "auto".
+        precision: of the matrix product: "float32", or on torch "tf32" or "bfloat16".
     """
 
     method: Method = Method.DUAL_IS
     query_beta: float = 20.0
     gallery_beta: float = 10.0
     activation_k: int = 1
+    iterations: int = 10
+    sample_size: int = 50_000
     page_size: int = 1000
     backend: str = "auto"
+    precision: str = "float32"
 
     def __post_init__(self) -> None:
         check_beta(self.query_beta, what="query_beta")
         check_beta(self.gallery_beta, what="gallery_beta")
-        check_count(self.activation_k, what="activation_k")
-        check_count(self.page_size, what="page_size")
-        if self.backend not in BACKENDS:
-            raise InvalidParameterError(f"backend must be one of {', '.join(BACKENDS)}, got {self.backend!r}")
+        for name in ("activation_k", "iterations", "sample_size", "page_size"):
+            check_count(getattr(self, name), what=name)
+        for name, known in (("backend", BACKENDS), ("precision", PRECISIONS)):
+            if getattr(self, name) not in known:
+                raise InvalidParameterError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
         if self.method not in FITTED_METHODS:
             raise UnsupportedMethodError(
                 f"fit stores no statistics for method {self.method.value!r} (normalize() computes it in memory);"
                 f" use one of {', '.join(method.value for method in FITTED_METHODS)}"
             )
+
+    @classmethod
+    def of(cls, statistics: CollectionStatistics, **execution: Any) -> FitSettings:
+        """The settings that statistics were fitted with; `execution` gives page size, backend and precision."""
+        fitted: dict[str, Any] = {f"{name}_beta": bank.beta for name, bank in statistics.banks.items()}
+        (activation_k,) = {bank.activation_k for bank in statistics.banks.values()}
+        return cls(Method(statistics.method), **fitted, activation_k=activation_k, **execution)
 
     def beta(self, bank: str) -> float:
         """The inverse temperature of a bank, "query" or "gallery"."""
@@ -78,6 +95,23 @@ class FitSettings:
             raise UnsupportedMethodError("nothing to fit: pass query_bank=... (and gallery_bank=... for dual_is)")
 
 
+def learn_sinkhorn(
+    bank: Bank, items: Vectors, metric: Metric, settings: FitSettings, report: Any = None
+) -> SinkhornWeights:
+    """The weights of a query bank, learned on (n, d) items (METHODS, `sinkhorn`)."""
+    beta = settings.beta("query")
+    rows, offsets = bank_side(bank.vectors, metric, beta)
+    return learn_weights(
+        rows,
+        item_side(items, metric),
+        beta,
+        offsets=offsets,
+        iterations=settings.iterations,
+        backend=settings.backend,
+        report=report,
+    )
+
+
 class GalleryFit:
     """Turns pages of items into biases, and sums up the gallery. Memory is bounded by blocks and banks.
 
@@ -85,22 +119,40 @@ class GalleryFit:
         metric: how the collection compares vectors.
         banks: by name, "query" and "gallery".
         settings: what to compute.
+        log_weights: of the query bank, for `sinkhorn`.
         expected_items: about how many items will come, to choose a backend.
     """
 
     def __init__(
-        self, *, metric: Metric, banks: Mapping[str, Bank], settings: FitSettings, expected_items: int = 0
+        self,
+        *,
+        metric: Metric,
+        banks: Mapping[str, Bank],
+        settings: FitSettings,
+        log_weights: Floats | None = None,
+        expected_items: int = 0,
     ) -> None:
         self._metric = metric
         self._settings = settings
+        nearest_k = min(settings.activation_k, expected_items or settings.activation_k)
         self._passes = {
-            name: _BankPass.start(bank, metric, settings.beta(name), settings, expected_items)
+            name: _BankPass(
+                BankBiases(
+                    FittedBank(name, bank, settings.beta(name), log_weights if name == "query" else None),
+                    metric,
+                    nearest_k=nearest_k,
+                    backend=settings.backend,
+                    precision=settings.precision,
+                    expected_items=expected_items,
+                )
+            )
             for name, bank in banks.items()
         }
-        self._banks = banks
+        columns = [column for one in self._passes.values() for column in one.biases.fitted.columns]
+        self._summaries = {column: _Summary() for column in columns}
+        self._dual = _Summary()
         self._count = 0
         self._skipped = 0
-        self._lowest_dual = np.inf
 
     def page(self, ids: Sequence[ItemId], vectors: Vectors) -> tuple[Booleans, dict[str, Floats]]:
         """Biases of the next items.
@@ -110,27 +162,40 @@ class GalleryFit:
             vectors: (n, d) float32, rows as stored.
 
         Returns:
-            (n,) which items could be used (vectors that are not finite, or longer than 1e18, are skipped), and for
-            each bank the biases of those.
+            (n,) which items could be used (vectors that are not finite, or longer than 1e18, are skipped), and each
+            bias of those.
         """
         usable = usable_vectors(vectors)
         self._skipped += int((~usable).sum())
-        vectors = vectors[usable]
+        if not usable.all():
+            vectors = vectors[usable]
         kept = [item for item, use in zip(ids, usable, strict=True) if use]
-        self._count += len(kept)
         if not kept:
-            return usable, {name: np.empty(0) for name in self._passes}
-        biases = {name: bank_pass.page(kept, vectors) for name, bank_pass in self._passes.items()}
-        if len(biases) == 2:
-            self._lowest_dual = min(self._lowest_dual, float(self._weighted(biases).min()))
+            return usable, {name: np.empty(0) for name in self._summaries}
+        biases: dict[str, Floats] = {}
+        for bank_pass in self._passes.values():
+            biases.update(bank_pass.page(kept, vectors))
+        for name, values in biases.items():
+            self._summaries[name].add(values, self._count)
+        if len(self._passes) == 2:
+            self._dual.add(dual_bias(biases, self._settings), self._count)
+        self._count += len(kept)
         return usable, biases
 
     def activation_sets(self) -> dict[str, list[ItemId]]:
         """For each bank, the ids of the items among the `activation_k` nearest of at least one of its vectors."""
         return {name: bank_pass.activated() for name, bank_pass in self._passes.items()}
 
-    def statistics(self, *, generation: int, vector: str, dimension: int, version: str) -> CollectionStatistics:
-        """The collection-level statistics, after the last page.
+    def statistics(
+        self,
+        *,
+        generation: int,
+        vector: str,
+        dimension: int,
+        version: str,
+        sinkhorn: tuple[int, Sequence[float]] | None = None,
+    ) -> CollectionStatistics:
+        """The collection-level statistics, after the last page; `sinkhorn` is its sample size and its changes.
 
         Raises:
             EmptyCollectionError: no item had a usable vector.
@@ -140,11 +205,18 @@ class GalleryFit:
                 f"none of the collection's items has a usable vector {vector!r} ({self._skipped} were skipped);"
                 " insert vectors, then fit"
             )
-        banks = {name: bank_pass.statistics(self._banks[name]) for name, bank_pass in self._passes.items()}
-        lowest = None
-        if len(banks) == 2:
-            means = {name: np.array([bank.bias.mean]) for name, bank in banks.items()}
-            lowest = self._lowest_dual - float(self._weighted(means)[0])
+        biases = {name: summary.result() for name, summary in self._summaries.items()}
+        banks = {name: self._bank_statistics(bank_pass, biases[name]) for name, bank_pass in self._passes.items()}
+        weighted = None
+        if "sinkhorn" in biases:
+            sample_size, changes = sinkhorn or (self._count, ())
+            weighted = SinkhornStatistics(
+                beta=self._settings.beta("query"),
+                bias=biases["sinkhorn"],
+                iterations=self._settings.iterations,
+                sample_size=sample_size,
+                changes=tuple(changes),
+            )
         return CollectionStatistics(
             generation=generation,
             method=self._settings.method.value,
@@ -153,58 +225,75 @@ class GalleryFit:
             metric=self._metric,
             query=banks.get("query"),
             gallery=banks.get("gallery"),
+            sinkhorn=weighted,
             item_count=self._count,
+            fitted_item_count=self._count,
             skipped_count=self._skipped,
-            lowest_dual_adjustment=lowest,
+            lowest_dual_adjustment=self._dual.lowest - self._dual.total / self._count if len(banks) == 2 else None,
             fitted_at=datetime.now(timezone.utc),
             library_version=version,
         )
 
-    def _weighted(self, biases: Mapping[str, Floats]) -> Floats:
-        total = sum(self._settings.beta(name) for name in biases)
-        weighted: Floats = np.sum([values * (self._settings.beta(name) / total) for name, values in biases.items()], 0)
-        return weighted
+    def _bank_statistics(self, bank_pass: _BankPass, bias: BiasSummary) -> BankStatistics:
+        fitted = bank_pass.biases.fitted
+        return BankStatistics(
+            beta=fitted.beta,
+            size=len(fitted.bank),
+            fingerprint=fitted.bank.fingerprint,
+            source=fitted.bank.source[:200],
+            bias=bias,
+            activation_k=self._settings.activation_k,
+            activation_size=len(bank_pass.nearest_ids),
+        )
+
+    # --- to go on after an interruption ------------------------------------------------------------------------
+
+    def state(self) -> dict[str, npt.NDArray[Any]]:
+        """All that it has gathered so far, as arrays."""
+        state: dict[str, npt.NDArray[Any]] = {"counts": np.array([self._count, self._skipped])}
+        for name, summary in {**self._summaries, "dual": self._dual}.items():
+            state |= {f"{name}.{key}": value for key, value in summary.state().items()}
+        for name, bank_pass in self._passes.items():
+            state |= {f"{name}.{key}": value for key, value in bank_pass.state().items()}
+        return state
+
+    def restore(self, state: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Go on from what `state` returned, with the same banks and settings.
+
+        Raises:
+            ValueError, KeyError: it is not such a state.
+        """
+        for name, summary in {**self._summaries, "dual": self._dual}.items():
+            summary.restore(_under(name, state))
+        for name, bank_pass in self._passes.items():
+            bank_pass.restore(_under(name, state))
+        self._count, self._skipped = (int(count) for count in state["counts"])
+
+
+def dual_bias(biases: Mapping[str, Floats], settings: FitSettings) -> Floats:
+    """(n,) of `dual_is`: the biases against both banks, weighted by their inverse temperatures."""
+    total = settings.query_beta + settings.gallery_beta
+    weighted: Floats = (settings.query_beta * biases["query"] + settings.gallery_beta * biases["gallery"]) / total
+    return weighted
+
+
+def _under(name: str, state: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+    prefix = f"{name}."
+    return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
 
 
 @dataclass
-class _BankPass:
-    """One bank's pass over the gallery: its kernel, and the running summary of its biases."""
+class _Summary:
+    """The running summary of one bias."""
 
-    kernel: BankKernel
-    metric: Metric
-    beta: float
-    log_size: float
-    activation_k: int
     count: int = 0
     total: float = 0.0
     lowest: float = np.inf
     highest: float = -np.inf
     sample: Floats = field(default_factory=lambda: np.empty(0))
     stride: int = 1
-    nearest_ids: dict[int, ItemId] = field(default_factory=dict)
 
-    @classmethod
-    def start(cls, bank: Bank, metric: Metric, beta: float, settings: FitSettings, expected_items: int) -> _BankPass:
-        rows, log_weights = bank_side(bank.vectors, metric, beta)
-        kernel = make_kernel(
-            rows,
-            [beta],
-            log_weights=log_weights,
-            nearest_k=min(settings.activation_k, expected_items or settings.activation_k),
-            backend=settings.backend,
-            expected_items=expected_items,
-        )
-        return cls(kernel, metric, beta, float(np.log(len(bank))), settings.activation_k)
-
-    def page(self, ids: Sequence[ItemId], vectors: Vectors) -> Floats:
-        first = self.kernel.scanned
-        partitions = self.kernel.scan(item_side(vectors, self.metric))[0]
-        biases: Floats = (partitions - self.log_size) / self.beta
-        self._summarize(biases, first)
-        self._remember(ids, first)
-        return biases
-
-    def _summarize(self, biases: Floats, first: int) -> None:
+    def add(self, biases: Floats, first: int) -> None:
         self.count += len(biases)
         self.total += float(biases.sum())
         self.lowest = min(self.lowest, float(biases.min()))
@@ -215,10 +304,41 @@ class _BankPass:
             self.sample = self.sample[::2]
             self.stride *= 2
 
+    def result(self) -> BiasSummary:
+        values = np.quantile(self.sample, QUANTILES)
+        return BiasSummary(
+            mean=self.total / self.count,
+            min=self.lowest,
+            max=self.highest,
+            quantiles={f"{q:g}": float(value) for q, value in zip(QUANTILES, values, strict=True)},
+        )
+
+    def state(self) -> dict[str, npt.NDArray[Any]]:
+        sums = np.array([self.count, self.stride, self.total, self.lowest, self.highest])
+        return {"sums": sums, "sample": self.sample}
+
+    def restore(self, state: Mapping[str, npt.NDArray[Any]]) -> None:
+        count, stride, self.total, self.lowest, self.highest = (float(value) for value in state["sums"])
+        self.count, self.stride, self.sample = int(count), int(stride), state["sample"]
+
+
+@dataclass
+class _BankPass:
+    """One bank's pass over the gallery: biases, and the items nearest to each of its vectors."""
+
+    biases: BankBiases
+    nearest_ids: dict[int, ItemId] = field(default_factory=dict)
+
+    def page(self, ids: Sequence[ItemId], vectors: Vectors) -> dict[str, Floats]:
+        first = self.biases.kernel.scanned
+        biases = self.biases.of(vectors)
+        self._remember(ids, first)
+        return biases
+
     def _remember(self, ids: Sequence[ItemId], first: int) -> None:
         """Keep the ids of the items that are nearest to some bank vector, and of no others."""
-        assert self.kernel.nearest is not None
-        positions = np.unique(self.kernel.nearest.position)
+        assert self.biases.kernel.nearest is not None
+        positions = np.unique(self.biases.kernel.nearest.position)
         kept = {int(p): self.nearest_ids[int(p)] for p in positions[(positions >= 0) & (positions < first)]}
         kept.update((int(p), ids[int(p) - first]) for p in positions[positions >= first])
         self.nearest_ids = kept
@@ -226,51 +346,19 @@ class _BankPass:
     def activated(self) -> list[ItemId]:
         return [self.nearest_ids[position] for position in sorted(self.nearest_ids)]
 
-    def statistics(self, bank: Bank) -> BankStatistics:
-        values = np.quantile(self.sample, QUANTILES)
-        return BankStatistics(
-            beta=self.beta,
-            size=len(bank),
-            fingerprint=bank.fingerprint,
-            source=bank.source[:200],
-            bias=BiasSummary(
-                mean=self.total / self.count,
-                min=self.lowest,
-                max=self.highest,
-                quantiles={f"{q:g}": float(value) for q, value in zip(QUANTILES, values, strict=True)},
-            ),
-            activation_k=self.activation_k,
-            activation_size=len(self.nearest_ids),
-        )
+    def state(self) -> dict[str, npt.NDArray[Any]]:
+        kernel = self.biases.kernel
+        assert kernel.nearest is not None
+        ids = json.dumps([item if isinstance(item, int) else str(item) for item in self.nearest_ids.values()])
+        return {
+            "scanned": np.array(kernel.scanned),
+            "similarity": kernel.nearest.similarity,
+            "position": kernel.nearest.position,
+            "nearest": np.array(list(self.nearest_ids), dtype=np.int64),
+            "nearest_ids": np.frombuffer(ids.encode(), dtype=np.uint8),
+        }
 
-
-def bank_side(vectors: Vectors, metric: Metric, beta: float) -> tuple[Reals, Reals | None]:
-    """Bank vectors and log weights such that inner products with `item_side` give the exponents' similarities.
-
-    For Euclidean `-|b - g|^2 = <(2b, 1), (g, -|g|^2)> - |b|^2`: one more dimension, and `-beta |b|^2` as log weight
-    (which leaves each bank vector's order of the items as it is). In float64, since the difference of large squares
-    is small.
-    """
-    if metric is Metric.COSINE:
-        return unit_length(vectors), None
-    if metric is Metric.DOT:
-        return vectors, None
-    wide = vectors.astype(np.float64)
-    return np.concatenate([2 * wide, np.ones((len(wide), 1))], axis=1), -beta * np.square(wide).sum(axis=1)
-
-
-def item_side(vectors: Vectors, metric: Metric) -> Reals:
-    """Items as inner-product vectors, the counterpart of `bank_side`."""
-    if metric is Metric.COSINE:
-        return unit_length(vectors)
-    if metric is Metric.DOT:
-        return vectors
-    wide = vectors.astype(np.float64)
-    return np.concatenate([wide, -np.square(wide).sum(axis=1, keepdims=True)], axis=1)
-
-
-def unit_length(vectors: npt.NDArray[np.float32]) -> Vectors:
-    """Rows scaled to length one; zero rows stay zero."""
-    norms = np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64))
-    norms[norms == 0] = 1.0
-    return np.ascontiguousarray(vectors / norms[:, None], dtype=np.float32)
+    def restore(self, state: Mapping[str, npt.NDArray[Any]]) -> None:
+        self.biases.kernel.resume(int(state["scanned"]), state["similarity"], state["position"])
+        ids = json.loads(state["nearest_ids"].tobytes())
+        self.nearest_ids = dict(zip(state["nearest"].tolist(), ids, strict=True))

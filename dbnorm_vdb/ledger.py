@@ -8,15 +8,17 @@ after claiming, at each renewal, and before it activates its generation.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import secrets
 import socket
 import time
+from collections.abc import Mapping
 from datetime import datetime, timedelta, timezone
 
 from dbnorm_vdb.errors import FitInProgressError, StatisticsError, StatisticsFormatError
-from dbnorm_vdb.statistics import CollectionStatistics, FitClaim, StoredState
-from dbnorm_vdb.store import Store
+from dbnorm_vdb.statistics import BiasBounds, CollectionStatistics, FitClaim, StoredState
+from dbnorm_vdb.store import BOUNDS_KEY, KEY, Store
 
 EXPIRES_AFTER = timedelta(seconds=300)
 RENEW_EVERY = 20.0
@@ -36,18 +38,31 @@ class Ledger:
         Raises:
             StatisticsFormatError: what is stored is unreadable or of another format version.
         """
-        stored = self._store.read_state()
-        return StoredState.load(stored, collection=self._store.collection) or StoredState()
+        return self._state(self._store.read_documents())
 
-    def claim(self) -> FitClaim:
-        """Claim the collection for a fit.
+    def active(self) -> CollectionStatistics | None:
+        """The statistics that searches use, with bias ranges that hold for all items; None if there are none.
+
+        Raises:
+            StatisticsFormatError: what is stored is unreadable or of another format version.
+        """
+        documents = self._store.read_documents()
+        active = self._state(documents).active
+        return None if active is None else active.widened(list(_bounds(documents).values()))
+
+    def widen(self, bounds: BiasBounds) -> None:
+        """Store bounds, under a key of their own: processes that write items do not get in each other's way."""
+        self._store.write_document(BOUNDS_KEY + secrets.token_hex(8), bounds.model_dump(mode="json"))
+
+    def claim(self, *, work: str = "", generation: int | None = None) -> FitClaim:
+        """Claim the collection for a fit, of a new generation unless one is named.
 
         Raises:
             FitInProgressError: another fit holds it.
         """
         state = self.read()
         self._check_free(state)
-        claim = new_claim(_next_generation(state))
+        claim = new_claim(generation or _next_generation(state), work=work)
         self._write(state.model_copy(update={"writing": claim}))
         time.sleep(SETTLE_SECONDS)  # for another fit that read the state in the same moment to show itself
         self._check(claim)
@@ -59,7 +74,7 @@ class Ledger:
         if time.monotonic() - self._renewed_at > RENEW_EVERY:
             state = self._check(claim)
             renewal = claim.model_copy(update={"renewed_at": datetime.now(timezone.utc)})
-            self._store.write_state(state.model_copy(update={"writing": renewal}))
+            self._put(state.model_copy(update={"writing": renewal}))
             self._renewed_at = time.monotonic()
 
     def activate(self, claim: FitClaim, statistics: CollectionStatistics) -> None:
@@ -68,14 +83,18 @@ class Ledger:
         self._write(state.model_copy(update={"active": statistics}))
 
     def finish(self, claim: FitClaim) -> None:
-        """Let go of the claim of a fit that has cleaned up."""
+        """Let go of the claim of a fit that has cleaned up, and of the bounds that its statistics include."""
+        seen_since = claim.since - EXPIRES_AFTER  # whoever stored bounds before that has long written the items
+        for key, bounds in _bounds(self._store.read_documents()).items():
+            if bounds.generation != claim.generation or bounds.written_at < seen_since:
+                self._store.write_document(key, None)
         self._write(self._check(claim).model_copy(update={"writing": None}))
 
     def release(self, claim: FitClaim) -> None:
         """Let go of the claim of a fit that failed, as far as the database still answers."""
         with contextlib.suppress(Exception):
             state = self._check(claim)
-            self._store.write_state(state.model_copy(update={"writing": _released(claim)}))
+            self._put(state.model_copy(update={"writing": _released(claim)}))
 
     def begin_removal(self) -> bool:
         """Make searches raw before anything is removed; False if there is nothing to remove.
@@ -83,19 +102,27 @@ class Ledger:
         Raises:
             FitInProgressError: a fit is running.
         """
-        if self._store.read_state() in (None, "") and not self._store.has_companions():
+        documents = self._store.read_documents()
+        if all(document in (None, "") for document in documents.values()) and not self._store.has_companions():
             return False
         with contextlib.suppress(StatisticsFormatError):  # what cannot be read can be removed all the same
             self._check_free(self.read())
-        self._store.write_state(StoredState(writing=_released(new_claim(1))))
+        self._put(StoredState(writing=_released(new_claim(1))))
         return True
 
     def remove(self) -> None:
-        """Remove the state."""
-        self._store.write_state(None)
+        """Remove all documents of ours, the state last."""
+        for key in sorted(self._store.read_documents(), reverse=True):
+            self._store.write_document(key, None)
+
+    def _state(self, documents: Mapping[str, object]) -> StoredState:
+        return StoredState.load(documents.get(KEY), collection=self._store.collection) or StoredState()
+
+    def _put(self, state: StoredState) -> None:
+        self._store.write_document(KEY, state.dump())
 
     def _write(self, state: StoredState) -> None:
-        self._store.write_state(state)
+        self._put(state)
         if self.read() != state:
             raise StatisticsError(
                 f"collection {self._store.collection!r}: the database did not keep the collection-level statistics"
@@ -122,7 +149,27 @@ class Ledger:
             )
 
 
-def new_claim(generation: int) -> FitClaim:
+def _bounds(documents: Mapping[str, object]) -> dict[str, BiasBounds]:
+    """The bounds among the documents, by key; what is none is passed over."""
+    found: dict[str, BiasBounds] = {}
+    for key, stored in documents.items():
+        if key.startswith(BOUNDS_KEY) and stored not in (None, ""):
+            with contextlib.suppress(ValueError, RecursionError):
+                text = stored if isinstance(stored, str) else json.dumps(stored)
+                found[key] = BiasBounds.model_validate_json(text)
+    return found
+
+
+def unfinished(state: StoredState, work: str) -> int | None:
+    """The generation of a dead fit of the same work, which a new one may go on with."""
+    claim = state.writing
+    active = state.active.generation if state.active else 0
+    if claim is None or not work or claim.work != work or claim.generation <= active or is_alive(claim):
+        return None
+    return claim.generation
+
+
+def new_claim(generation: int, *, work: str = "") -> FitClaim:
     """A claim of this process."""
     now = datetime.now(timezone.utc)
     return FitClaim(
@@ -130,6 +177,7 @@ def new_claim(generation: int) -> FitClaim:
         host=socket.gethostname()[:255],
         process=os.getpid(),
         token=secrets.token_hex(8),
+        work=work,
         since=now,
         renewed_at=now,
     )

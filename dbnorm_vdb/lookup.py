@@ -8,39 +8,43 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from dbnorm_vdb.statistics import ItemId, ItemStatistics
+from dbnorm_vdb.statistics import BANKS, COLUMNS, ItemId, ItemStatistics
 
-_BYTES_PER_ITEM = 18
+_BYTES_PER_KEY = 8
 
 
 class StatisticsLookup:
     """Per-item statistics of one generation, by id.
 
-    Ids are kept as one sorted array of 64-bit keys, values as columns: 18 bytes an item. Two text ids of the same hash
-    would share one's statistics; among ten million that happens with a chance of three in a million.
+    Ids are kept as one sorted array of 64-bit keys, values as columns: 18 bytes an item (22 with `sinkhorn`). Two text
+    ids of the same hash would share one's statistics; among ten million that happens with a chance of three in a
+    million.
 
     Args:
         generation: the generation they belong to.
         ids: of the n items, all int or all str, each once.
         items: their statistics.
+        revision: the refresh they were read after.
     """
 
-    def __init__(self, generation: int, ids: Sequence[ItemId], items: ItemStatistics) -> None:
+    def __init__(self, generation: int, ids: Sequence[ItemId], items: ItemStatistics, *, revision: int = 0) -> None:
         self.generation = generation
+        self.revision = revision
         keys = _keys(ids)
         order = np.argsort(keys, kind="stable")
         self._keys = keys[order]
-        self._biases = np.stack([items.query_bias, items.gallery_bias], axis=1).astype(np.float32)[order]
-        self._activated = np.stack([items.query_activated, items.gallery_activated], axis=1)[order]
+        there = [name for name in COLUMNS if not np.isnan(items.bias(name)).all()]
+        self._biases = {name: items.bias(name)[order].astype(np.float32) for name in there}
+        self._activated = {bank: items.activated(bank)[order] for bank in BANKS}
         self._unknown: set[ItemId] = set()
 
     def __len__(self) -> int:
         return len(self._keys)
 
     @classmethod
-    def fits(cls, item_count: int, max_bytes: int) -> bool:
-        """Whether that many items may be held in that many bytes."""
-        return item_count * _BYTES_PER_ITEM <= max_bytes
+    def fits(cls, item_count: int, max_bytes: int, *, columns: int = 2) -> bool:
+        """Whether that many items, with that many biases, may be held in that many bytes."""
+        return item_count * (_BYTES_PER_KEY + 4 * columns + len(BANKS)) <= max_bytes
 
     def find(self, ids: Sequence[ItemId]) -> tuple[ItemStatistics, list[int]]:
         """Columns for `ids`, and the positions of those not held here (their columns say "unknown")."""
@@ -53,11 +57,26 @@ class StatisticsLookup:
             rows = np.searchsorted(self._keys, wanted).clip(max=len(self._keys) - 1)
             held = self._keys[rows] == wanted
             found = rows[held]
-            items.query_bias[held] = self._biases[found, 0]
-            items.gallery_bias[held] = self._biases[found, 1]
-            items.query_activated[held] = self._activated[found, 0]
-            items.gallery_activated[held] = self._activated[found, 1]
+            for name, column in self._biases.items():
+                items.bias(name)[held] = column[found]
+            for bank, flags in self._activated.items():
+                items.activated(bank)[held] = flags[found]
         return items, [row for row in np.flatnonzero(~held).tolist() if ids[row] not in self._unknown]
+
+    def replace(self, ids: Sequence[ItemId], items: ItemStatistics) -> None:
+        """Take in new statistics of items that are held; others are looked up when they are next asked for."""
+        if not ids:
+            return
+        self._unknown.difference_update(ids)
+        if not len(self._keys):
+            return
+        wanted = _keys(ids)
+        rows = np.searchsorted(self._keys, wanted).clip(max=len(self._keys) - 1)
+        held = self._keys[rows] == wanted
+        for name, column in self._biases.items():
+            column[rows[held]] = items.bias(name)[held]
+        for bank, flags in self._activated.items():
+            flags[rows[held]] = items.activated(bank)[held]
 
     def remember_unknown(self, ids: Iterable[ItemId]) -> None:
         """Ids that the database has no statistics for either: not worth asking again."""

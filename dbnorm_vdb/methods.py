@@ -54,21 +54,26 @@ class Method(str, Enum):
         return ("query", "gallery") if self in (Method.DUAL_IS, Method.DUAL_DIS) else ("query",)
 
     @property
+    def columns(self) -> tuple[str, ...]:
+        """The biases it subtracts: those against its banks, or one of its own."""
+        return (self.value,) if self in (Method.NNN, Method.SINKHORN) else self.banks
+
+    @property
     def dynamic(self) -> bool:
         """Whether each bank has a gate that each query opens or not."""
         return self in (Method.DIS, Method.DUAL_DIS)
 
 
-FITTED_METHODS = (Method.RAW, Method.IS, Method.DIS, Method.DUAL_IS, Method.DUAL_DIS)
+FITTED_METHODS = (Method.RAW, Method.IS, Method.DIS, Method.DUAL_IS, Method.DUAL_DIS, Method.SINKHORN)
 """The methods that `fit` stores statistics for, and that searches can use."""
 
 
 @dataclass(frozen=True)
 class Adjustment:
-    """What one bank does to `n` items.
+    """What one bias does to `n` items.
 
     Attributes:
-        beta: the bank's inverse temperature.
+        beta: its inverse temperature.
         values: (n,) bias minus mean bias over the gallery; 0 for items without statistics.
         highest: the largest value over the gallery.
     """
@@ -89,7 +94,7 @@ def score(
     Args:
         method: how to score.
         similarities: (q, n) raw similarities, float64.
-        adjustments: of each bank in `method.banks`.
+        adjustments: of each of `method.columns`.
         gates: (q,) of each bank, whether the query's raw top-1 item is in its activation set; read by dynamic
             methods only.
 
@@ -99,7 +104,7 @@ def score(
         after every positive one, by `s`; where none is positive (always so for Euclidean) it is `s`. With both
         gates closed it is `s`.
     """
-    names = method.banks
+    names = method.columns
     if not names:
         return np.array(similarities)
     total = sum(adjustments[name].beta for name in names)
@@ -131,14 +136,14 @@ def _one_gate(similarities: Floats, adjustment: Adjustment) -> Floats:
 
 
 def adjustments_of(statistics: CollectionStatistics, items: ItemStatistics) -> dict[str, Adjustment]:
-    """The adjustments of `n` items by each bank of a collection's statistics."""
+    """The adjustments of `n` items by each bias of a collection's statistics."""
     return {
         name: Adjustment(
-            bank.beta,
-            np.nan_to_num(items.bias(name) - bank.bias.mean, nan=0.0),
-            bank.bias.max - bank.bias.mean,
+            column.beta,
+            np.nan_to_num(items.bias(name) - column.bias.mean, nan=0.0),
+            column.bias.max - column.bias.mean,
         )
-        for name, bank in statistics.banks.items()
+        for name, column in statistics.columns.items()
     }
 
 
@@ -147,13 +152,11 @@ def adjustment_range(statistics: CollectionStatistics, method: Method) -> tuple[
 
     Items without statistics have nothing subtracted, so the range includes 0.
     """
-    banks = [statistics.banks[name] for name in method.banks]
-    total = sum(bank.beta for bank in banks)
-    weights = [bank.beta / total for bank in banks]
-    if method.dynamic:  # each gate may be open alone
-        weights = [1.0 for _ in banks]
-    least = sum(min(bank.bias.min - bank.bias.mean, 0.0) * w for bank, w in zip(banks, weights, strict=True))
-    most = sum(max(bank.bias.max - bank.bias.mean, 0.0) * w for bank, w in zip(banks, weights, strict=True))
+    columns = [statistics.columns[name] for name in method.columns]
+    total = sum(beta for beta, _ in columns)
+    weights = [1.0 if method.dynamic else beta / total for beta, _ in columns]  # each gate may be open alone
+    least = sum(min(bias.min - bias.mean, 0.0) * w for (_, bias), w in zip(columns, weights, strict=True))
+    most = sum(max(bias.max - bias.mean, 0.0) * w for (_, bias), w in zip(columns, weights, strict=True))
     return least, most
 
 
@@ -161,10 +164,10 @@ def check_supported(method: str | Method, statistics: CollectionStatistics) -> M
     """The method, if these statistics can serve it.
 
     Raises:
-        UnsupportedMethodError: unknown, not fitted, or in need of a bank that was not fitted.
+        UnsupportedMethodError: unknown, not fitted, or in need of a bias that was not fitted.
     """
     method = Method.parse(method)
-    supported = [known for known in FITTED_METHODS if set(known.banks) <= set(statistics.banks)]
+    supported = [known for known in FITTED_METHODS if set(known.columns) <= set(statistics.columns)]
     if method not in supported:
         raise UnsupportedMethodError(
             f"method {method.value!r} cannot be served by the stored statistics, which support"

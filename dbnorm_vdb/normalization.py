@@ -88,7 +88,8 @@ def normalize(
         else:
             bias = (log_sum_exp(bank_matrix * betas[name], axis=0) - np.log(len(bank_matrix))) / betas[name]
         centred = bias - bias.mean() if bias.size else bias
-        adjustments[name] = Adjustment(betas[name], centred, float(centred.max(initial=0.0)))
+        column = chosen.columns[chosen.banks.index(name)]
+        adjustments[column] = Adjustment(betas[name], centred, float(centred.max(initial=0.0)))
         if chosen.dynamic and matrix.size:
             gates[name] = activation_set(bank_matrix, activation_k)[matrix.argmax(axis=1)]
     if not matrix.size:

@@ -6,11 +6,12 @@ The models are read back as untrusted input: bounded in size, validated, and ver
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, NamedTuple, TypeAlias
 from uuid import UUID
 
 import numpy as np
@@ -21,6 +22,10 @@ from dbnorm_vdb.errors import StatisticsFormatError
 
 FORMAT_VERSION = 1
 MAX_STATE_BYTES = 64 * 1024
+BANKS = ("query", "gallery")
+COLUMNS = ("query", "gallery", "sinkhorn")
+"""The biases an item may have: against each bank, and against the weighted query bank."""
+
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 
 ItemId: TypeAlias = int | str | UUID
@@ -69,6 +74,31 @@ class BankStatistics(_Stored):
     activation_size: Count
 
 
+class SinkhornStatistics(_Stored):
+    """The bank weights of `sinkhorn`: how they were learned, and the bias they give.
+
+    Attributes:
+        beta: inverse temperature of the query bank, whose weights these are.
+        bias: how the weighted bias is spread over the gallery.
+        iterations: item steps.
+        sample_size: the items that the weights were learned on.
+        changes: how far the weights moved in each step, on the similarity scale: convergence.
+    """
+
+    beta: Positive
+    bias: BiasSummary
+    iterations: Annotated[int, Field(ge=1)]
+    sample_size: Annotated[int, Field(ge=1)]
+    changes: Annotated[tuple[FiniteFloat, ...], Field(max_length=1000)] = ()
+
+
+class BiasColumn(NamedTuple):
+    """One per-item bias: the inverse temperature it was computed with, and how it is spread over the gallery."""
+
+    beta: float
+    bias: BiasSummary
+
+
 class CollectionStatistics(_Stored):
     """One generation of statistics of one vector of a collection.
 
@@ -76,26 +106,34 @@ class CollectionStatistics(_Stored):
         generation: identifies the per-item values that belong to these.
         method: the default method of searches.
         vector: the vector name or field; "" for Qdrant's unnamed vector.
-        item_count: items that got statistics.
+        sinkhorn: of the method `sinkhorn`, where that was fitted.
+        item_count: items that got statistics, in the fit or the last refresh.
+        fitted_item_count: items that got statistics in the fit.
         skipped_count: items whose vector cannot be used (not finite, or longer than 1e18).
         lowest_dual_adjustment: smallest `sum_B w_B (b_B - mean b_B)` of an item over both banks (the bound of
             METHODS' certificate for `dual_is`; for one bank it is `bias.min - bias.mean`).
+        revision: refreshes since the fit.
+        refreshed_at: when the last one was.
         candidates: the window a search fetches by default (more if it asks for more); None for
             `max(10 * limit, 100)`.
     """
 
     generation: Generation
-    method: Literal["raw", "is", "dis", "dual_is", "dual_dis"]
+    method: Literal["raw", "is", "dis", "dual_is", "dual_dis", "sinkhorn"]
     vector: str
     dimension: Annotated[int, Field(ge=1)]
     metric: Metric
     query: BankStatistics | None = None
     gallery: BankStatistics | None = None
+    sinkhorn: SinkhornStatistics | None = None
     item_count: Count
+    fitted_item_count: Count | None = None
     skipped_count: Count = 0
     lowest_dual_adjustment: FiniteFloat | None = None
     candidates: Annotated[int, Field(ge=1)] | None = None
     fitted_at: datetime
+    revision: Count = 0
+    refreshed_at: datetime | None = None
     library_version: str = ""
 
     @property
@@ -103,6 +141,47 @@ class CollectionStatistics(_Stored):
         """The banks in use, by name ("query", "gallery")."""
         pairs = (("query", self.query), ("gallery", self.gallery))
         return {name: bank for name, bank in pairs if bank is not None}
+
+    @property
+    def columns(self) -> dict[str, BiasColumn]:
+        """The biases that every item has, by name."""
+        columns = {name: BiasColumn(bank.beta, bank.bias) for name, bank in self.banks.items()}
+        if self.sinkhorn is not None:
+            columns["sinkhorn"] = BiasColumn(self.sinkhorn.beta, self.sinkhorn.bias)
+        return columns
+
+    def widened(self, bounds: Sequence[BiasBounds]) -> CollectionStatistics:
+        """These statistics with bias ranges that include those of `bounds`, as far as they are of this generation."""
+        changed: dict[str, Any] = {}
+        for name, column in self.columns.items():
+            ranges = [b.ranges[name] for b in bounds if b.generation == self.generation and name in b.ranges]
+            low, high = (
+                min([column.bias.min, *(r[0] for r in ranges)]),
+                max([column.bias.max, *(r[1] for r in ranges)]),
+            )
+            if (low, high) != (column.bias.min, column.bias.max):
+                bias = column.bias.model_copy(update={"min": low, "max": high})
+                changed[name] = getattr(self, name).model_copy(update={"bias": bias})
+        lows = [b.lowest_dual for b in bounds if b.generation == self.generation and b.lowest_dual is not None]
+        if self.lowest_dual_adjustment is not None and lows:
+            changed["lowest_dual_adjustment"] = min(self.lowest_dual_adjustment, *lows)
+        return self.model_copy(update=changed) if changed else self
+
+
+class BiasBounds(_Stored):
+    """How far items written after a fit reach beyond the ranges it found. Written before those items, never changed.
+
+    Attributes:
+        generation: the statistics they belong to.
+        ranges: for each bias, its smallest and largest value.
+        lowest_dual: smallest `lowest_dual_adjustment` of these items.
+        written_at: when; a refresh that begins some time later has seen the items and takes their place.
+    """
+
+    generation: Generation
+    ranges: Annotated[dict[str, tuple[FiniteFloat, FiniteFloat]], Field(max_length=16)]
+    lowest_dual: FiniteFloat | None = None
+    written_at: AwareDatetime
 
 
 class StoredItem(BaseModel):
@@ -112,16 +191,22 @@ class StoredItem(BaseModel):
 
     query: FiniteFloat | None = None
     gallery: FiniteFloat | None = None
+    sinkhorn: FiniteFloat | None = None
     activated: tuple[Literal["query", "gallery"], ...] = Field(default=(), strict=False)
 
 
 class FitClaim(_Stored):
-    """Who is writing a generation, since when, and when they last said so."""
+    """Who is writing a generation, since when, and when they last said so.
+
+    `work` identifies what is being fitted (banks, betas, vector): a fit of the same work may go on where a dead one
+    stopped.
+    """
 
     generation: Generation
     host: str
     process: Annotated[int, Field(ge=1, lt=2**31)]
     token: str
+    work: str = ""
     since: AwareDatetime
     renewed_at: AwareDatetime
 
@@ -182,19 +267,25 @@ def _first(error: ValidationError) -> str:
 
 @dataclass(frozen=True)
 class ItemStatistics:
-    """What is stored per item, as columns of `n` items. A NaN bias means that the item has no statistics.
+    """What is stored per item, as columns of `n` items. A NaN bias means that the item has no such statistic.
 
     Attributes:
         query_bias: (n,) bias against the query bank; all NaN if there is none.
         gallery_bias: (n,) bias against the gallery bank; all NaN if there is none.
         query_activated: (n,) whether the item is in the query bank's activation set.
         gallery_activated: (n,) the same for the gallery bank.
+        sinkhorn_bias: (n,) bias against the query bank with the weights of `sinkhorn`; all NaN by default.
     """
 
     query_bias: Floats
     gallery_bias: Floats
     query_activated: Booleans
     gallery_activated: Booleans
+    sinkhorn_bias: Floats = field(default_factory=lambda: np.empty(0))
+
+    def __post_init__(self) -> None:
+        if len(self.sinkhorn_bias) != len(self.query_bias):
+            object.__setattr__(self, "sinkhorn_bias", np.full(len(self.query_bias), np.nan))
 
     def __len__(self) -> int:
         return len(self.query_bias)
@@ -210,33 +301,58 @@ class ItemStatistics:
         )
 
     @classmethod
+    def of_biases(cls, size: int, biases: Mapping[str, Floats]) -> ItemStatistics:
+        """Columns of `size` items with these biases, in no activation set."""
+        items = cls.unknown(size)
+        for name, values in biases.items():
+            items.bias(name)[:] = values
+        return items
+
+    @classmethod
     def joined(cls, parts: Sequence[ItemStatistics]) -> ItemStatistics:
         """The columns of all parts, one after the other."""
-        columns = [[part.query_bias, part.gallery_bias, part.query_activated, part.gallery_activated] for part in parts]
-        return cls(*(np.concatenate(column) for column in zip(*columns, strict=True))) if parts else cls.unknown(0)
+        columns = zip(*(part._columns() for part in parts), strict=True)
+        return cls(*(np.concatenate(column) for column in columns)) if parts else cls.unknown(0)
 
-    def __getitem__(self, rows: slice) -> ItemStatistics:
-        return ItemStatistics(
-            self.query_bias[rows], self.gallery_bias[rows], self.query_activated[rows], self.gallery_activated[rows]
-        )
+    def __getitem__(self, rows: slice | npt.NDArray[Any]) -> ItemStatistics:
+        return ItemStatistics(*(column[rows] for column in self._columns()))
 
     def put(self, row: int, stored: StoredItem) -> None:
         """Set the statistics of one item."""
-        self.query_bias[row] = np.nan if stored.query is None else stored.query
-        self.gallery_bias[row] = np.nan if stored.gallery is None else stored.gallery
-        self.query_activated[row] = "query" in stored.activated
-        self.gallery_activated[row] = "gallery" in stored.activated
+        for name in COLUMNS:
+            value = getattr(stored, name)
+            self.bias(name)[row] = np.nan if value is None else value
+        for bank in BANKS:
+            self.activated(bank)[row] = bank in stored.activated
+
+    def get(self, row: int) -> StoredItem:
+        """The statistics of one item."""
+        values = {name: float(self.bias(name)[row]) for name in COLUMNS}
+        return StoredItem(
+            **{name: value for name, value in values.items() if not math.isnan(value)},
+            activated=tuple(bank for bank in BANKS if self.activated(bank)[row]),
+        )
 
     def fill(self, rows: Sequence[int], items: ItemStatistics) -> None:
         """Replace the statistics of the items at `rows`."""
-        for bank in ("query", "gallery"):
-            self.bias(bank)[rows] = items.bias(bank)
-            self.activated(bank)[rows] = items.activated(bank)
+        for own, other in zip(self._columns(), items._columns(), strict=True):
+            own[rows] = other
 
-    def bias(self, bank: str) -> Floats:
-        """The bias column of a bank, "query" or "gallery"."""
-        return self.query_bias if bank == "query" else self.gallery_bias
+    def bias(self, name: str) -> Floats:
+        """A bias column: "query", "gallery" or "sinkhorn"."""
+        column: Floats = getattr(self, f"{name}_bias")
+        return column
 
     def activated(self, bank: str) -> Booleans:
         """The activation column of a bank, "query" or "gallery"."""
-        return self.query_activated if bank == "query" else self.gallery_activated
+        column: Booleans = getattr(self, f"{bank}_activated")
+        return column
+
+    def _columns(self) -> tuple[npt.NDArray[Any], ...]:
+        return (
+            self.query_bias,
+            self.gallery_bias,
+            self.query_activated,
+            self.gallery_activated,
+            self.sinkhorn_bias,
+        )

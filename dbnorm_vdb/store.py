@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import base64
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from dbnorm_vdb.banks import Vectors
-from dbnorm_vdb.statistics import Floats, ItemId, Metric, StoredState
+from dbnorm_vdb.statistics import BANKS, Floats, ItemId, ItemStatistics, Metric
 
 KEY = "dbnorm"
-BANKS = ("query", "gallery")
+BOUNDS_KEY = "dbnorm_bounds_"
 ITEMS_SUFFIX = "__dbnorm"
 BANK_SUFFIX = "__dbnorm_bank"
 SLOTS = ("", "_alt")
@@ -67,12 +68,24 @@ class Store(ABC):
     """What the core asks of one collection of an engine. Errors of the client pass through.
 
     An adapter's store only moves data: it knows no formulas. It writes nothing but what `write_*` and `begin` are
-    given, under names that end in `__dbnorm...` or a key named `dbnorm`.
+    given, under names that end in `__dbnorm...` or keys that begin with `dbnorm`.
+
+    Attributes:
+        collection: its name.
+        engine: the engine's name, for messages.
+        max_window: the most hits that the engine returns.
+        batch_size: items written in one request, unless told otherwise.
     """
 
     collection: str
     engine: str
     max_window: int
+    batch_size: int
+
+    @property
+    @abstractmethod
+    def concurrent(self) -> bool:
+        """Whether the client may be used from several threads: true for a server."""
 
     @abstractmethod
     def close(self) -> None:
@@ -95,8 +108,8 @@ class Store(ABC):
         """The number of items with statistics of a generation."""
 
     @abstractmethod
-    def pages(self, size: int) -> Iterator[Page]:
-        """All items that have the vector, in pages of at most `size`."""
+    def pages(self, size: int, *, after: ItemId | None = None) -> Iterator[Page]:
+        """All items that have the vector, or those after an id, in the order of ids, in pages of at most `size`."""
 
     @abstractmethod
     def ids(self) -> Iterator[list[ItemId]]:
@@ -107,12 +120,18 @@ class Store(ABC):
         """The items of those ids that exist and have the vector, in any order."""
 
     @abstractmethod
-    def read_state(self) -> object:
-        """What is stored at the collection level: JSON text, JSON types, or None."""
+    def items(
+        self, generation: int, ids: Sequence[ItemId], columns: Sequence[str]
+    ) -> tuple[list[ItemId], ItemStatistics]:
+        """Ids and statistics of those of `ids` that have any; none if the generation was replaced meanwhile."""
 
     @abstractmethod
-    def write_state(self, state: StoredState | None) -> None:
-        """Replace it in one write; None removes it."""
+    def read_documents(self) -> dict[str, object]:
+        """What is stored at the collection level under our keys: JSON text or JSON types."""
+
+    @abstractmethod
+    def write_document(self, key: str, document: Mapping[str, Any] | None) -> None:
+        """Replace what is stored under a key in one write; None removes it."""
 
     @abstractmethod
     def check_writable(self) -> None:
@@ -123,24 +142,60 @@ class Store(ABC):
         """Whether some companion collection of ours exists, whatever the state says."""
 
     @abstractmethod
-    def begin(self, generation: int, dimension: int) -> None:
-        """Make room for a generation, empty; `dimension` is that of the banks."""
+    def begin(self, generation: int, dimension: int, columns: Sequence[str]) -> None:
+        """Make room for a generation, empty: banks of `dimension`, items with these biases."""
 
     @abstractmethod
-    def write_bank(self, generation: int, bank: str, vectors: Vectors) -> None:
-        """Store a bank's (m, d) vectors."""
+    def write_bank(self, generation: int, bank: str, vectors: Vectors, log_weights: Floats | None) -> None:
+        """Store a bank's (m, d) vectors, and its (m,) weights if it has any."""
 
     @abstractmethod
-    def read_bank(self, generation: int, bank: str) -> Vectors:
-        """A stored bank's vectors, in the order they were written."""
+    def read_bank(self, generation: int, bank: str) -> tuple[Vectors, Floats | None]:
+        """A stored bank's vectors and weights, in the order they were written."""
 
     @abstractmethod
-    def write_items(self, generation: int, ids: Sequence[ItemId], biases: Mapping[str, Floats]) -> None:
-        """Store the biases of n items. Items that no longer exist are passed over."""
+    def write_items(
+        self,
+        generation: int,
+        ids: Sequence[ItemId],
+        items: ItemStatistics,
+        *,
+        columns: Sequence[str],
+        replace: bool = False,
+        batch_size: int | None = None,
+    ) -> None:
+        """Store the statistics of n items. Items that no longer exist are passed over.
+
+        Args:
+            generation: under which.
+            ids: of the n items.
+            items: their statistics.
+            columns: the biases among them that the generation has.
+            replace: some may be stored already.
+            batch_size: items in one request; None for the engine's own.
+        """
 
     @abstractmethod
-    def write_activation_sets(self, generation: int, members: Mapping[str, Sequence[ItemId]]) -> None:
-        """Mark the members of each bank's activation set, after all items were written."""
+    def write_activation(
+        self, generation: int, flags: Mapping[ItemId, Sequence[str]], *, columns: Sequence[str]
+    ) -> None:
+        """Set the activation sets that items belong to, once their biases are written."""
+
+    @abstractmethod
+    def write_checkpoint(self, generation: int, number: int, data: bytes) -> None:
+        """Keep the `number`-th state of a fit, in place of the last but one: killed at any point, one is whole."""
+
+    @abstractmethod
+    def read_checkpoint(self, generation: int) -> bytes | None:
+        """The last state kept whole; None if there is none."""
+
+    @abstractmethod
+    def clear_checkpoint(self, generation: int) -> None:
+        """Remove what is kept of the state of a fit."""
+
+    @abstractmethod
+    def discard_orphans(self, generation: int) -> int:
+        """Remove statistics of items that no longer exist; how many there were."""
 
     @abstractmethod
     def discard_generations(self, *, keep: int | None) -> None:
@@ -148,4 +203,44 @@ class Store(ABC):
 
     @abstractmethod
     def remove_all(self) -> None:
-        """Remove everything of ours but the collection-level state."""
+        """Remove everything of ours but the documents at the collection level."""
+
+
+CHECKPOINT = "checkpoint"
+_FIRST_CHECKPOINT_ID = 1 << 40
+_MOST_PARTS = 1 << 20
+
+
+def checkpoint_rows(number: int, data: bytes, size: int) -> list[tuple[int, dict[str, Any]]]:
+    """Ids and fields of the rows beside the banks that keep a checkpoint, in parts of at most `size` characters."""
+    text = base64.b64encode(data).decode()
+    starts = range(0, len(text), size)
+    first = _FIRST_CHECKPOINT_ID + number % 2 * _MOST_PARTS
+    return [
+        (
+            first + part,
+            {
+                "bank": CHECKPOINT,
+                "number": number,
+                "part": part,
+                "parts": len(starts),
+                "data": text[start : start + size],
+            },
+        )
+        for part, start in enumerate(starts)
+    ]
+
+
+def joined_checkpoint(rows: Iterable[Mapping[str, Any]]) -> bytes | None:
+    """The data of the latest checkpoint that is whole, from the fields of all such rows."""
+    found: dict[tuple[int, int], dict[int, str]] = {}
+    for row in rows:
+        found.setdefault((int(row["number"]), int(row["parts"])), {})[int(row["part"])] = str(row["data"])
+    whole = {number: parts for (number, count), parts in found.items() if len(parts) == count}
+    if not whole:
+        return None
+    latest = whole[max(whole)]
+    try:
+        return base64.b64decode("".join(latest[part] for part in sorted(latest)), validate=True)
+    except ValueError:
+        return None

@@ -14,8 +14,8 @@ from pymilvus import MilvusClient
 
 from dbnorm_milvus.results import SAME_SCALE, keep_hits
 from dbnorm_milvus.store import MilvusStore
-from dbnorm_vdb.banks import check_vectors
-from dbnorm_vdb.collection import DEFAULT_STATISTICS_TTL, NormalizedCollection, SearchPlan
+from dbnorm_vdb.banks import check_vectors, dense_vectors
+from dbnorm_vdb.collection import NormalizedCollection
 from dbnorm_vdb.errors import (
     InvalidTargetError,
     NonFiniteVectorError,
@@ -27,6 +27,7 @@ from dbnorm_vdb.lookup import StatisticsLookup
 from dbnorm_vdb.methods import Method, adjustment_range
 from dbnorm_vdb.parameters import check_count
 from dbnorm_vdb.reranking import rerank
+from dbnorm_vdb.serving import DEFAULT_STATISTICS_TTL, SearchPlan
 from dbnorm_vdb.statistics import CollectionStatistics, ItemId, ItemStatistics, Metric
 from dbnorm_vdb.store import Hit
 from dbnorm_vdb.targets import Target
@@ -180,6 +181,53 @@ class MilvusAdapter(NormalizedCollection):
             keep_hits(hits, [rows[i] for i in kept], rounded)
         return results
 
+    def upsert(
+        self,
+        data: dict[str, Any] | list[dict[str, Any]],
+        timeout: float | None = None,
+        partition_name: str | None = "",
+        **kwargs: Any,
+    ) -> Any:
+        """`MilvusClient.upsert` to this collection; the rows get their statistics from the stored banks with it.
+
+        What is written to the collection is exactly what the client would write. Rows without the vector (partial
+        updates) keep what they have. The new rows are in no activation set until the next `refresh`.
+        """
+        return self._write_rows(self.client.upsert, data, timeout, partition_name, kwargs)
+
+    def insert(
+        self,
+        data: dict[str, Any] | list[dict[str, Any]],
+        timeout: float | None = None,
+        partition_name: str | None = "",
+        **kwargs: Any,
+    ) -> Any:
+        """`MilvusClient.insert` to this collection; see `upsert`."""
+        return self._write_rows(self.client.insert, data, timeout, partition_name, kwargs)
+
+    def _write_rows(
+        self, write: Any, data: Any, timeout: float | None, partition_name: str | None, kwargs: dict[str, Any]
+    ) -> Any:
+        rows = [data] if isinstance(data, dict) else data
+        info = self._store.describe()
+        vectors = [row.get(info.name) if isinstance(row, dict) else None for row in rows or ()]
+        there, matrix = dense_vectors(vectors, info.dimension)
+        computed = self._new_items(matrix) if there else None
+        result = write(self.collection_name, data=data, timeout=timeout, partition_name=partition_name, **kwargs)
+        if computed is not None:
+            statistics, items = computed
+            written = result.get("ids") or result.get("primary_keys")
+            ids = [written[row] if written else rows[row][self._store.primary_field] for row in there]
+            known = np.flatnonzero(~np.isnan(items.bias(next(iter(statistics.columns)))))
+            ids, items = [ids[row] for row in known], items[known]
+            if ids:
+                self._store.write_items(
+                    statistics.generation, ids, items, columns=list(statistics.columns), replace=True
+                )
+                if self._lookup is not None and self._lookup.generation == statistics.generation:
+                    self._lookup.replace(ids, items)
+        return result
+
     def nearest(
         self,
         queries: npt.ArrayLike,
@@ -221,38 +269,39 @@ class MilvusAdapter(NormalizedCollection):
     ) -> tuple[CollectionStatistics, ItemStatistics]:
         """The statistics of items, and the generation they are of.
 
-        None of them having any is the sign that another fit has replaced the generation since it was read.
+        None of them having any is a sign that another fit has replaced the generation since it was read.
         """
         items = self._items(statistics, ids)
-        if len(items) and np.isnan(items.bias(next(iter(statistics.banks)))).all():
+        if len(items) and np.isnan(items.bias(next(iter(statistics.columns)))).all():
             newer = self._newer_statistics(statistics)
             if newer is not None:
                 return newer, self._items(newer, ids)
         return statistics, items
 
     def _items(self, statistics: CollectionStatistics, ids: Sequence[ItemId]) -> ItemStatistics:
-        banks = list(statistics.banks)
+        columns = list(statistics.columns)
         lookup = self._lookup_of(statistics)
         items, missing = lookup.find(ids)
         if missing:
             asked = list(dict.fromkeys(ids[position] for position in missing))
-            found = StatisticsLookup(statistics.generation, *self._store.items(statistics.generation, asked, banks))
+            found = StatisticsLookup(statistics.generation, *self._store.items(statistics.generation, asked, columns))
             if self._cacheable(statistics):
                 lookup.remember_unknown(asked[row] for row in found.find(asked)[1])
             items.fill(missing, found.find([ids[position] for position in missing])[0])
         return items
 
     def _cacheable(self, statistics: CollectionStatistics) -> bool:
-        return StatisticsLookup.fits(statistics.item_count, self._cache_bytes)
+        return StatisticsLookup.fits(statistics.item_count, self._cache_bytes, columns=len(statistics.columns))
 
     def _lookup_of(self, statistics: CollectionStatistics) -> StatisticsLookup:
         """The generation's statistics in memory, read when first needed; an empty one if there are too many."""
         with self._lookup_lock:
-            if self._lookup is None or self._lookup.generation != statistics.generation:
+            wanted = (statistics.generation, statistics.revision)
+            if self._lookup is None or (self._lookup.generation, self._lookup.revision) != wanted:
                 everything: tuple[list[ItemId], ItemStatistics] = ([], ItemStatistics.unknown(0))
                 if self._cacheable(statistics):
-                    everything = self._store.all_items(statistics.generation, list(statistics.banks))
-                self._lookup = StatisticsLookup(statistics.generation, *everything)
+                    everything = self._store.all_items(statistics.generation, list(statistics.columns))
+                self._lookup = StatisticsLookup(statistics.generation, *everything, revision=statistics.revision)
             return self._lookup
 
     def _remember(self, statistics: CollectionStatistics | None) -> CollectionStatistics | None:

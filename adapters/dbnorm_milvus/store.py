@@ -8,6 +8,7 @@ fit one of the two slots is left. So a generation is removed by dropping collect
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -21,17 +22,20 @@ from dbnorm_vdb.errors import (
     UnsupportedMetricError,
     UnsupportedVectorError,
 )
-from dbnorm_vdb.statistics import Floats, ItemId, ItemStatistics, Metric, StoredState
+from dbnorm_vdb.statistics import BANKS, COLUMNS, Floats, ItemId, ItemStatistics, Metric
 from dbnorm_vdb.store import (
     BANK_SUFFIX,
-    BANKS,
+    BOUNDS_KEY,
+    CHECKPOINT,
     ITEMS_SUFFIX,
     KEY,
     SLOTS,
     Page,
     Store,
     VectorInfo,
+    checkpoint_rows,
     first_bank_id,
+    joined_checkpoint,
     slot,
 )
 
@@ -45,6 +49,7 @@ _WRITE_BATCH = 1000
 _LOOKUP_BATCH = 1000
 _IDS_PAGE = 10_000
 _LARGEST_PAGE = 16_384
+_CHECKPOINT_PART = 60_000  # a JSON value may have 65 536 bytes
 
 
 class MilvusStore(Store):
@@ -52,6 +57,7 @@ class MilvusStore(Store):
 
     engine = "milvus"
     max_window = 16_384
+    batch_size = _WRITE_BATCH
 
     def __init__(self, client: MilvusClient, collection_name: str, vector_field: str | None) -> None:
         self.client = client
@@ -60,9 +66,17 @@ class MilvusStore(Store):
         self._info: VectorInfo | None = None
         self._primary: dict[str, Any] = {}
         self._real_name = collection_name
+        self._concurrent: bool | None = None
+        self._checkpoint_ids: set[int] = set()
 
     def close(self) -> None:
         self.client.close()
+
+    @property
+    def concurrent(self) -> bool:
+        if self._concurrent is None:
+            self._concurrent = "lite" not in str(self.client.get_server_version())
+        return self._concurrent
 
     # --- reading -----------------------------------------------------------------------------------------------
 
@@ -130,9 +144,10 @@ class MilvusStore(Store):
         rows = self.client.query(collection, filter=expression, output_fields=["count(*)"], consistency_level="Strong")
         return int(rows[0]["count(*)"])
 
-    def pages(self, size: int) -> Iterator[Page]:
+    def pages(self, size: int, *, after: ItemId | None = None) -> Iterator[Page]:
         info = self.describe()
-        for rows in self._scan(self.collection, size, [self.primary_field, info.name]):
+        expression = "" if after is None else f"{self.primary_field} > {_literal(after)}"
+        for rows in self._scan(self.collection, size, [self.primary_field, info.name], expression):
             yield self._page(rows)
 
     def ids(self) -> Iterator[list[ItemId]]:
@@ -174,24 +189,25 @@ class MilvusStore(Store):
 
     # --- the collection level ----------------------------------------------------------------------------------
 
-    def read_state(self) -> object:
-        return (self.client.describe_collection(self.collection).get("properties") or {}).get(KEY)
+    def read_documents(self) -> dict[str, object]:
+        properties = self.client.describe_collection(self.collection).get("properties") or {}
+        return {key: value for key, value in properties.items() if key == KEY or key.startswith(BOUNDS_KEY)}
 
-    def write_state(self, state: StoredState | None) -> None:
-        if state is None:
-            self._remove_property()
+    def write_document(self, key: str, document: Mapping[str, Any] | None) -> None:
+        if document is None:
+            self._remove_property(key)
             return
-        text = state.model_dump_json(exclude_none=True)
+        text = json.dumps(document)
         # twice: an old server forgets the last change of a property when it is stopped uncleanly
         for _ in range(2):
-            self.client.alter_collection_properties(self.collection, properties={KEY: text})
+            self.client.alter_collection_properties(self.collection, properties={key: text})
 
-    def _remove_property(self) -> None:
+    def _remove_property(self, key: str) -> None:
         try:
-            self.client.drop_collection_properties(self.collection, [KEY])
+            self.client.drop_collection_properties(self.collection, [key])
         except MilvusException:
             # servers before 2.5 cannot remove a property
-            self.client.alter_collection_properties(self.collection, properties={KEY: ""})
+            self.client.alter_collection_properties(self.collection, properties={key: ""})
 
     def check_writable(self) -> None:
         for which in SLOTS:
@@ -232,8 +248,8 @@ class MilvusStore(Store):
 
     # --- writing -----------------------------------------------------------------------------------------------
 
-    def begin(self, generation: int, dimension: int) -> None:
-        schema = self.client.create_schema(auto_id=False, enable_dynamic_field=False)
+    def begin(self, generation: int, dimension: int, columns: Sequence[str]) -> None:
+        schema = self.client.create_schema(auto_id=False, enable_dynamic_field=True)
         schema.add_field("id", DataType.INT64, is_primary=True)
         schema.add_field("bank", DataType.VARCHAR, max_length=16)
         schema.add_field("vector", DataType.FLOAT_VECTOR, dim=dimension)
@@ -244,7 +260,7 @@ class MilvusStore(Store):
         length = {"max_length": primary["params"]["max_length"]} if primary["type"] == DataType.VARCHAR else {}
         schema.add_field("item", primary["type"], is_primary=True, **length)
         schema.add_field("generation", DataType.INT64)
-        schema.add_field("biases", DataType.FLOAT_VECTOR, dim=len(BANKS))
+        schema.add_field("biases", DataType.FLOAT_VECTOR, dim=len(_layout(columns)))
         schema.add_field("activation", DataType.INT8)
         self.client.create_collection(
             self._items_of(generation),
@@ -258,54 +274,89 @@ class MilvusStore(Store):
         index.add_index(field, index_type="FLAT", metric_type="L2")
         return index
 
-    def write_bank(self, generation: int, bank: str, vectors: Vectors) -> None:
+    def write_bank(self, generation: int, bank: str, vectors: Vectors, log_weights: Floats | None) -> None:
         first = first_bank_id(bank)
+        weights = [{}] * len(vectors) if log_weights is None else [{"log_weight": w} for w in log_weights.tolist()]
         for start in range(0, len(vectors), _WRITE_BATCH):
             rows = vectors[start : start + _WRITE_BATCH].tolist()
             self.client.insert(
                 self._banks_of(generation),
-                [{"id": first + start + row, "bank": bank, "vector": vector} for row, vector in enumerate(rows)],
+                [
+                    {"id": first + start + row, "bank": bank, "vector": vector, **weights[start + row]}
+                    for row, vector in enumerate(rows)
+                ],
             )
 
-    def read_bank(self, generation: int, bank: str) -> Vectors:
+    def read_bank(self, generation: int, bank: str) -> tuple[Vectors, Floats | None]:
+        rows = self._bank_rows(generation, bank, ["id", "vector", "log_weight"])
+        rows.sort(key=lambda row: int(row["id"]))
+        vectors = np.array([row["vector"] for row in rows], dtype=np.float32)
+        weights = [row.get("log_weight") for row in rows]
+        return vectors, None if None in weights else np.array(weights, dtype=np.float64)
+
+    def _bank_rows(self, generation: int, bank: str, fields: Sequence[str]) -> list[Any]:
         name = self._banks_of(generation)
         if not self.client.list_indexes(name):
             self.client.create_index(name, self._flat_index("vector"))
         self._load(name)
-        pages = self._scan(name, _LOOKUP_BATCH, ["id", "vector"], f'bank == "{bank}"')
-        rows = [row for page in pages for row in page]
-        rows.sort(key=lambda row: int(row["id"]))
-        return np.array([row["vector"] for row in rows], dtype=np.float32)
+        return [row for page in self._scan(name, _LOOKUP_BATCH, fields, f'bank == "{bank}"') for row in page]
 
-    def write_items(self, generation: int, ids: Sequence[ItemId], biases: Mapping[str, Floats]) -> None:
-        columns = np.stack([biases.get(bank, np.zeros(len(ids))) for bank in BANKS], axis=1)
-        rows = [self._row(generation, item, row, 0) for item, row in zip(ids, columns.tolist(), strict=True)]
-        for start in range(0, len(rows), _WRITE_BATCH):
-            self.client.insert(self._items_of(generation), rows[start : start + _WRITE_BATCH])
+    def write_items(
+        self,
+        generation: int,
+        ids: Sequence[ItemId],
+        items: ItemStatistics,
+        *,
+        columns: Sequence[str],
+        replace: bool = False,
+        batch_size: int | None = None,
+    ) -> None:
+        write = self.client.upsert if replace else self.client.insert
+        biases = np.nan_to_num(np.stack([items.bias(name) for name in _layout(columns)], axis=1), nan=0.0)
+        flags = sum(items.activated(bank).astype(np.int64) << bit for bit, bank in enumerate(BANKS))
+        rows = [
+            {"item": item, "generation": generation, "biases": row, "activation": flag}
+            for item, row, flag in zip(ids, biases.tolist(), np.asarray(flags).tolist(), strict=True)
+        ]
+        size = batch_size or self.batch_size
+        for start in range(0, len(rows), size):
+            write(self._items_of(generation), rows[start : start + size])
 
-    def write_activation_sets(self, generation: int, members: Mapping[str, Sequence[ItemId]]) -> None:
-        flags: dict[ItemId, int] = {}
-        for bit, bank in enumerate(BANKS):
-            for item in members.get(bank, ()):
-                flags[item] = flags.get(item, 0) | 1 << bit
+    def write_activation(
+        self, generation: int, flags: Mapping[ItemId, Sequence[str]], *, columns: Sequence[str]
+    ) -> None:
         ids = list(flags)
         for start in range(0, len(ids), _LOOKUP_BATCH):
             rows = self._rows(generation, ids[start : start + _LOOKUP_BATCH], "Strong")
-            marked = [self._row(generation, row["item"], row["biases"], flags[row["item"]]) for row in rows]
-            if marked:
-                self.client.upsert(self._items_of(generation), marked)
+            if rows:
+                found, items = self._columns(rows, columns)
+                for bank in BANKS:
+                    items.activated(bank)[:] = [bank in flags[item] for item in found]
+                self.write_items(generation, found, items, columns=columns, replace=True)
 
-    def _row(self, generation: int, item: ItemId, biases: Sequence[float], activation: int) -> dict[str, Any]:
-        return {
-            "item": item,
-            "generation": generation,
-            "biases": [float(bias) for bias in biases],
-            "activation": activation,
-        }
+    def write_checkpoint(self, generation: int, number: int, data: bytes) -> None:
+        zeros = [0.0] * self.describe().dimension
+        rows = [{"id": i, "vector": zeros, **fields} for i, fields in checkpoint_rows(number, data, _CHECKPOINT_PART)]
+        for row in rows:
+            self.client.upsert(self._banks_of(generation), [row])
+        self._checkpoint_ids.update(row["id"] for row in rows)
+
+    def read_checkpoint(self, generation: int) -> bytes | None:
+        if not self.client.has_collection(self._banks_of(generation)):
+            return None
+        rows = self._bank_rows(generation, CHECKPOINT, ["id", "number", "part", "parts", "data"])
+        self._checkpoint_ids.update(row["id"] for row in rows)
+        return joined_checkpoint(rows)
+
+    def clear_checkpoint(self, generation: int) -> None:
+        # by key: other filters would need the banks loaded
+        if self._checkpoint_ids:
+            self.client.delete(self._banks_of(generation), ids=sorted(self._checkpoint_ids))
+        self._checkpoint_ids.clear()
 
     # --- statistics of items -----------------------------------------------------------------------------------
 
-    def all_items(self, generation: int, banks: Sequence[str]) -> tuple[list[ItemId], ItemStatistics]:
+    def all_items(self, generation: int, columns: Sequence[str]) -> tuple[list[ItemId], ItemStatistics]:
         """Ids and statistics of every item of a generation; none if it was replaced meanwhile."""
         name = self._items_of(generation)
         ids: list[ItemId] = []
@@ -313,24 +364,23 @@ class MilvusStore(Store):
         with self._unless_replaced(name):
             if self._load(name):
                 for rows in self._scan(name, _IDS_PAGE, sorted(ITEM_FIELDS), f"generation == {generation}"):
-                    page_ids, columns = self._columns(rows, banks)
+                    page_ids, part = self._columns(rows, columns)
                     ids += page_ids
-                    parts.append(columns)
+                    parts.append(part)
             return ids, ItemStatistics.joined(parts)
         return [], ItemStatistics.unknown(0)
 
     def items(
-        self, generation: int, ids: Sequence[ItemId], banks: Sequence[str]
+        self, generation: int, ids: Sequence[ItemId], columns: Sequence[str]
     ) -> tuple[list[ItemId], ItemStatistics]:
-        """Ids and statistics of those of `ids` that have any; none if the generation was replaced meanwhile."""
         rows: list[Any] = []
         name = self._items_of(generation)
         with self._unless_replaced(name):
             if self._load(name):
                 for start in range(0, len(ids), _LOOKUP_BATCH):
                     rows += self._rows(generation, ids[start : start + _LOOKUP_BATCH], "Bounded")
-            return self._columns(rows, banks)
-        return self._columns([], banks)
+            return self._columns(rows, columns)
+        return self._columns([], columns)
 
     @contextlib.contextmanager
     def _unless_replaced(self, name: str) -> Iterator[None]:
@@ -350,17 +400,36 @@ class MilvusStore(Store):
         )
         return [row for row in rows if row["generation"] == generation]
 
-    def _columns(self, rows: Sequence[Any], banks: Sequence[str]) -> tuple[list[ItemId], ItemStatistics]:
+    def _columns(self, rows: Sequence[Any], columns: Sequence[str]) -> tuple[list[ItemId], ItemStatistics]:
         items = ItemStatistics.unknown(len(rows))
-        biases = np.array([row["biases"] for row in rows], dtype=np.float64).reshape(len(rows), len(BANKS))
+        layout = _layout(columns)
+        biases = np.array([row["biases"] for row in rows], dtype=np.float64).reshape(len(rows), len(layout))
         flags = np.array([row["activation"] for row in rows], dtype=np.int64)
-        for position, bank in enumerate(BANKS):
-            if bank in banks:
-                items.bias(bank)[:] = biases[:, position]
-                items.activated(bank)[:] = (flags >> position & 1).astype(np.bool_)
+        for position, name in enumerate(layout):
+            if name in columns:
+                items.bias(name)[:] = biases[:, position]
+        for bit, bank in enumerate(BANKS):
+            if bank in columns:
+                items.activated(bank)[:] = (flags >> bit & 1).astype(np.bool_)
         return [row["item"] for row in rows], items
 
     # --- removing ----------------------------------------------------------------------------------------------
+
+    def discard_orphans(self, generation: int) -> int:
+        name, removed = self._items_of(generation), 0
+        for rows in self._scan(name, _LOOKUP_BATCH, ["item"], f"generation == {generation}"):
+            ids = [row["item"] for row in rows]
+            left = self.client.query(
+                self.collection,
+                filter=one_of(self.primary_field, ids),
+                output_fields=[self.primary_field],
+                consistency_level="Strong",
+            )
+            orphans = sorted(set(ids) - {row[self.primary_field] for row in left})
+            if orphans:
+                self.client.delete(name, filter=one_of("item", orphans))
+                removed += len(orphans)
+        return removed
 
     def discard_generations(self, *, keep: int | None) -> None:
         for which in SLOTS:
@@ -373,9 +442,18 @@ class MilvusStore(Store):
         self.discard_generations(keep=None)
 
 
+def _layout(columns: Sequence[str]) -> tuple[str, ...]:
+    """What stands where in `biases`: always the banks, since a vector has two dimensions at least, then the others."""
+    return tuple(name for name in COLUMNS if name in BANKS or name in columns)
+
+
 def one_of(field: str, ids: Sequence[ItemId]) -> str:
     """A filter for the rows with one of these keys; text is quoted here, since the client does not escape it."""
-    return f"{field} in [{', '.join(_quoted(item) if isinstance(item, str) else str(item) for item in ids)}]"
+    return f"{field} in [{', '.join(_literal(item) for item in ids)}]"
+
+
+def _literal(item: ItemId) -> str:
+    return _quoted(item) if isinstance(item, str) else str(item)
 
 
 def _quoted(text: str) -> str:

@@ -13,10 +13,19 @@ import numpy as np
 import numpy.typing as npt
 from qdrant_client import QdrantClient, grpc, models
 
-from dbnorm_qdrant.payload import item_statistics, rest_selector, with_our_key, without_our_key
+from dbnorm_qdrant.payload import (
+    as_structs,
+    generation_key,
+    item_payload,
+    item_statistics,
+    rest_selector,
+    vector_of,
+    with_our_key,
+    without_our_key,
+)
 from dbnorm_qdrant.store import QdrantStore
-from dbnorm_vdb.banks import check_vectors
-from dbnorm_vdb.collection import DEFAULT_STATISTICS_TTL, NormalizedCollection, SearchPlan
+from dbnorm_vdb.banks import check_vectors, dense_vectors
+from dbnorm_vdb.collection import NormalizedCollection
 from dbnorm_vdb.errors import (
     InvalidTargetError,
     NonFiniteVectorError,
@@ -26,8 +35,9 @@ from dbnorm_vdb.errors import (
 )
 from dbnorm_vdb.methods import Method
 from dbnorm_vdb.reranking import rerank
+from dbnorm_vdb.serving import DEFAULT_STATISTICS_TTL, SearchPlan
 from dbnorm_vdb.statistics import Metric
-from dbnorm_vdb.store import Hit
+from dbnorm_vdb.store import KEY, Hit
 from dbnorm_vdb.targets import Target
 
 _BATCH = 100
@@ -169,6 +179,38 @@ class QdrantAdapter(NormalizedCollection):
         if score_threshold is not None:
             points = [point for point in points if self._passes(point.score, score_threshold)]
         return response.model_copy(update={"points": points[offset or 0 :]})
+
+    def upsert(
+        self,
+        points: models.Batch | Sequence[models.PointStruct | grpc.PointStruct],
+        wait: bool = True,
+        **kwargs: Any,
+    ) -> models.UpdateResult:
+        """`QdrantClient.upsert` to this collection; the points get their statistics from the stored banks with it.
+
+        One request writes both. Points without the vector, and those that the server embeds, get none before the
+        next `refresh`; until then the others are in no activation set.
+        """
+        return self.client.upsert(self.collection_name, self._with_statistics(points), wait=wait, **kwargs)
+
+    def _with_statistics(self, points: Any) -> Any:
+        """The points with our key in their payload, as far as statistics can be computed for them."""
+        batch = points if isinstance(points, models.Batch) else None
+        structs = as_structs(points)
+        info = self._store.describe()
+        there, matrix = dense_vectors([vector_of(point, info.name) for point in structs], info.dimension)
+        computed = self._new_items(matrix) if there else None
+        if computed is None:
+            return points
+        statistics, items = computed
+        for position, row in enumerate(there):
+            ours = item_payload(items.get(position))
+            payload = {**(structs[row].payload or {}), KEY: {generation_key(statistics.generation): ours}}
+            if ours:
+                structs[row] = structs[row].model_copy(update={"payload": payload})
+        if batch is not None:
+            return batch.model_copy(update={"payloads": [point.payload or {} for point in structs]})
+        return structs
 
     def nearest(
         self,

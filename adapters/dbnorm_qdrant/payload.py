@@ -27,10 +27,10 @@ def is_ours(value: object) -> bool:
     return isinstance(value, Mapping) and all(_GENERATION.fullmatch(str(key)) for key in value)
 
 
-def item_payload(biases: Mapping[str, float]) -> dict[str, Any]:
+def item_payload(item: StoredItem) -> dict[str, Any]:
     """One item's values; nine digits keep all of float32."""
-    rounded = {bank: float(f"{bias:.9g}") for bank, bias in biases.items()}
-    return StoredItem(**rounded).model_dump(exclude_defaults=True)
+    values = item.model_dump(exclude_defaults=True, mode="json")
+    return {name: float(f"{value:.9g}") if isinstance(value, float) else value for name, value in values.items()}
 
 
 def item_statistics(payloads: Sequence[Mapping[str, Any] | None], generation: int) -> tuple[ItemStatistics, bool]:
@@ -77,3 +77,24 @@ def without_our_key(payload: Mapping[str, Any] | None, with_payload: Any) -> dic
     if payload is None or (not with_payload and not isinstance(with_payload, list)):
         return None
     return {key: value for key, value in payload.items() if key != KEY or not is_ours(value)}
+
+
+def as_structs(points: Any) -> list[models.PointStruct]:
+    """What `upsert` takes, as one list of points in REST form."""
+    if not isinstance(points, models.Batch):
+        return [GrpcToRest.convert_point_struct(p) if isinstance(p, grpc.PointStruct) else p for p in points]
+    payloads: list[Any] = [*points.payloads] if points.payloads else [None for _ in points.ids]
+    if isinstance(points.vectors, dict):
+        names = list(points.vectors)
+        rows: list[Any] = [dict(zip(names, row, strict=True)) for row in zip(*points.vectors.values(), strict=True)]
+    else:
+        rows = list(points.vectors)
+    return [
+        models.PointStruct(id=item, vector=vector, payload=payload)
+        for item, vector, payload in zip(points.ids, rows, payloads, strict=True)
+    ]
+
+
+def vector_of(point: models.PointStruct, name: str) -> Any:
+    """The point's vector of that name; "" is the unnamed one."""
+    return point.vector.get(name) if isinstance(point.vector, dict) else (None if name else point.vector)

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 from qdrant_client import QdrantClient, models
+from qdrant_client.local.qdrant_local import QdrantLocal
 
-from dbnorm_qdrant.payload import generation_key, is_ours, item_payload
+from dbnorm_qdrant.payload import generation_key, is_ours, item_payload, item_statistics
 from dbnorm_vdb.banks import Vectors
 from dbnorm_vdb.errors import (
     ForeignDataError,
@@ -16,8 +17,21 @@ from dbnorm_vdb.errors import (
     UnsupportedMetricError,
     UnsupportedVectorError,
 )
-from dbnorm_vdb.statistics import Floats, ItemId, Metric, StoredState
-from dbnorm_vdb.store import BANK_SUFFIX, KEY, SLOTS, Page, Store, VectorInfo, first_bank_id, slot
+from dbnorm_vdb.statistics import Floats, ItemId, ItemStatistics, Metric
+from dbnorm_vdb.store import (
+    BANK_SUFFIX,
+    BOUNDS_KEY,
+    CHECKPOINT,
+    KEY,
+    SLOTS,
+    Page,
+    Store,
+    VectorInfo,
+    checkpoint_rows,
+    first_bank_id,
+    joined_checkpoint,
+    slot,
+)
 
 METRICS = {
     models.Distance.COSINE: Metric.COSINE,
@@ -27,6 +41,7 @@ METRICS = {
 
 _IDS_PAGE = 2000
 _WRITE_BATCH = 200
+_CHECKPOINT_PART = 1_000_000
 
 
 class QdrantStore(Store):
@@ -34,6 +49,7 @@ class QdrantStore(Store):
 
     engine = "qdrant"
     max_window = 100_000
+    batch_size = _WRITE_BATCH
 
     def __init__(self, client: QdrantClient, collection_name: str, vector_name: str | None) -> None:
         self.client = client
@@ -44,6 +60,10 @@ class QdrantStore(Store):
 
     def close(self) -> None:
         self.client.close()
+
+    @property
+    def concurrent(self) -> bool:
+        return not isinstance(self.client._client, QdrantLocal)
 
     # --- reading -----------------------------------------------------------------------------------------------
 
@@ -86,10 +106,11 @@ class QdrantStore(Store):
     def count_fitted(self, generation: int) -> int:
         return self.client.count(self.collection, count_filter=_has(_path(generation)), exact=True).count
 
-    def pages(self, size: int) -> Iterator[Page]:
+    def pages(self, size: int, *, after: ItemId | None = None) -> Iterator[Page]:
         name = self.describe().name
-        for records in self._scroll(self.collection, size, with_vectors=[name] if name else True):
-            yield _page(records, name, self.describe().dimension)
+        for records in self._scroll(self.collection, size, start=after, with_vectors=[name] if name else True):
+            there = records[1:] if records[0].id == after else records
+            yield _page(there, name, self.describe().dimension)
 
     def ids(self) -> Iterator[list[ItemId]]:
         for records in self._scroll(self.collection, _IDS_PAGE):
@@ -112,11 +133,12 @@ class QdrantStore(Store):
         collection: str,
         size: int,
         *,
+        start: ItemId | None = None,
         scroll_filter: models.Filter | None = None,
         with_payload: bool | list[str] = False,
         with_vectors: bool | list[str] = False,
     ) -> Iterator[list[models.Record]]:
-        offset: Any = None
+        offset: Any = start
         while True:
             records, offset = self.client.scroll(
                 collection,
@@ -131,16 +153,24 @@ class QdrantStore(Store):
             if offset is None:
                 return
 
+    def items(
+        self, generation: int, ids: Sequence[ItemId], columns: Sequence[str]
+    ) -> tuple[list[ItemId], ItemStatistics]:
+        records = self.client.retrieve(self.collection, ids=list(ids), with_payload=[_path(generation)])
+        there = [record for record in records if generation_key(generation) in ((record.payload or {}).get(KEY) or {})]
+        return [record.id for record in there], item_statistics([r.payload for r in there], generation)[0]
+
     # --- the collection level ----------------------------------------------------------------------------------
 
-    def read_state(self) -> object:
-        return (self.client.get_collection(self.collection).config.metadata or {}).get(KEY)
+    def read_documents(self) -> dict[str, object]:
+        metadata = self.client.get_collection(self.collection).config.metadata or {}
+        return {key: value for key, value in metadata.items() if key == KEY or key.startswith(BOUNDS_KEY)}
 
-    def write_state(self, state: StoredState | None) -> None:
-        self.client.update_collection(self.collection, metadata={KEY: state.dump() if state else None})
+    def write_document(self, key: str, document: Mapping[str, Any] | None) -> None:
+        self.client.update_collection(self.collection, metadata={key: document})
 
     def check_writable(self) -> None:
-        known = self.read_state() is not None
+        known = KEY in self.read_documents()
         for records in self._our_values():
             taken = [record.id for record in records if not known or not is_ours((record.payload or {}).get(KEY))]
             if taken:
@@ -174,7 +204,7 @@ class QdrantStore(Store):
 
     # --- writing -----------------------------------------------------------------------------------------------
 
-    def begin(self, generation: int, dimension: int) -> None:
+    def begin(self, generation: int, dimension: int, columns: Sequence[str]) -> None:
         self.client.create_collection(
             self._banks(slot(generation)),
             vectors_config=models.VectorParams(size=dimension, distance=models.Distance.DOT, on_disk=True),
@@ -182,39 +212,78 @@ class QdrantStore(Store):
             metadata={KEY: {"bank_of": self._real_name}},
         )
 
-    def write_bank(self, generation: int, bank: str, vectors: Vectors) -> None:
+    def write_bank(self, generation: int, bank: str, vectors: Vectors, log_weights: Floats | None) -> None:
         first = first_bank_id(bank)
+        weights = [{}] * len(vectors) if log_weights is None else [{"log_weight": w} for w in log_weights.tolist()]
         for start in range(0, len(vectors), _WRITE_BATCH):
             rows = vectors[start : start + _WRITE_BATCH].tolist()
             points = [
-                models.PointStruct(id=first + start + row, vector=vector, payload={"bank": bank})
+                models.PointStruct(
+                    id=first + start + row, vector=vector, payload={"bank": bank, **weights[start + row]}
+                )
                 for row, vector in enumerate(rows)
             ]
             self.client.upsert(self._banks(slot(generation)), points, wait=start + _WRITE_BATCH >= len(vectors))
 
-    def read_bank(self, generation: int, bank: str) -> Vectors:
-        of_bank = models.Filter(must=[models.FieldCondition(key="bank", match=models.MatchValue(value=bank))])
-        pages = self._scroll(self._banks(slot(generation)), _IDS_PAGE, scroll_filter=of_bank, with_vectors=True)
-        return np.array([record.vector for records in pages for record in records], dtype=np.float32)
+    def read_bank(self, generation: int, bank: str) -> tuple[Vectors, Floats | None]:
+        pages = self._scroll(
+            self._banks(slot(generation)),
+            _IDS_PAGE,
+            scroll_filter=_bank_is(bank),
+            with_payload=["log_weight"],
+            with_vectors=True,
+        )
+        records = [record for page in pages for record in page]
+        vectors = np.array([record.vector for record in records], dtype=np.float32)
+        weights = [(record.payload or {}).get("log_weight") for record in records]
+        return vectors, None if None in weights else np.array(weights, dtype=np.float64)
 
-    def write_items(self, generation: int, ids: Sequence[ItemId], biases: Mapping[str, Floats]) -> None:
-        rows = [dict(zip(biases, row, strict=True)) for row in zip(*biases.values(), strict=True)]
+    def write_items(
+        self,
+        generation: int,
+        ids: Sequence[ItemId],
+        items: ItemStatistics,
+        *,
+        columns: Sequence[str],
+        replace: bool = False,
+        batch_size: int | None = None,
+    ) -> None:
         key = generation_key(generation)
-        self._set_payloads(KEY, {item: {key: item_payload(row)} for item, row in zip(ids, rows, strict=True)})
+        payloads = {item: {key: item_payload(items.get(row))} for row, item in enumerate(ids)}
+        self._set_payloads(KEY, payloads, batch_size or self.batch_size)
 
-    def write_activation_sets(self, generation: int, members: Mapping[str, Sequence[ItemId]]) -> None:
-        banks_of: dict[ItemId, list[str]] = {}
-        for bank, ids in members.items():
-            for item in ids:
-                banks_of.setdefault(item, []).append(bank)
-        self._set_payloads(_path(generation), {item: {"activated": banks} for item, banks in banks_of.items()})
+    def write_activation(
+        self, generation: int, flags: Mapping[ItemId, Sequence[str]], *, columns: Sequence[str]
+    ) -> None:
+        payloads = {item: {"activated": [*banks]} for item, banks in flags.items()}
+        self._set_payloads(_path(generation), payloads, self.batch_size)
 
-    def _set_payloads(self, key: str, payloads: Mapping[ItemId, dict[str, Any]]) -> None:
-        """Merge a payload into the object at `key` of each point, in bounded batches; the last one waits."""
+    def write_checkpoint(self, generation: int, number: int, data: bytes) -> None:
+        zeros = [0.0] * self.describe().dimension
+        for row, payload in checkpoint_rows(number, data, _CHECKPOINT_PART):
+            self.client.upsert(
+                self._banks(slot(generation)), [models.PointStruct(id=row, vector=zeros, payload=payload)], wait=True
+            )
+
+    def read_checkpoint(self, generation: int) -> bytes | None:
+        if not self._exists_and_is_ours(slot(generation), refuse=False):
+            return None
+        pages = self._scroll(
+            self._banks(slot(generation)), _IDS_PAGE, scroll_filter=_bank_is(CHECKPOINT), with_payload=True
+        )
+        return joined_checkpoint([record.payload or {} for page in pages for record in page])
+
+    def clear_checkpoint(self, generation: int) -> None:
+        self.client.delete(
+            self._banks(slot(generation)), points_selector=models.FilterSelector(filter=_bank_is(CHECKPOINT))
+        )
+
+    def _set_payloads(self, key: str, payloads: Mapping[ItemId, dict[str, Any]], size: int) -> None:
+        """Merge a payload into the object at `key` of each point, in batches; the last one waits."""
         ids = list(payloads)
-        for start in range(0, len(ids), _WRITE_BATCH):
-            batch = ids[start : start + _WRITE_BATCH]
-            wait = start + _WRITE_BATCH >= len(ids)
+        for start in range(0, len(ids), size):
+            batch = ids[start : start + size]
+            wait = start + size >= len(ids)
             try:
                 self._set_batch(key, batch, payloads, wait)
             except Exception:
@@ -236,6 +305,9 @@ class QdrantStore(Store):
         self.client.batch_update_points(self.collection, operations, wait=wait)
 
     # --- removing ----------------------------------------------------------------------------------------------
+
+    def discard_orphans(self, generation: int) -> int:
+        return 0  # statistics live in the points and go with them
 
     def discard_generations(self, *, keep: int | None) -> None:
         kept = None if keep is None else generation_key(keep)
@@ -274,6 +346,10 @@ def _page(records: Sequence[models.Record], name: str, dimension: int) -> Page:
             ids.append(record.id)
             vectors.append(vector)
     return Page(ids, np.array(vectors, dtype=np.float32).reshape(len(ids), dimension))
+
+
+def _bank_is(name: str) -> models.Filter:
+    return models.Filter(must=[models.FieldCondition(key="bank", match=models.MatchValue(value=name))])
 
 
 def _path(generation: int) -> str:

@@ -19,11 +19,22 @@ from dbnorm_vdb.errors import (
 )
 from dbnorm_vdb.kernels.base import BankKernel, NearestItems, Reals
 from dbnorm_vdb.kernels.numpy_kernel import NumpyKernel
+from dbnorm_vdb.kernels.sinkhorn import SinkhornWeights, learn_weights
 from dbnorm_vdb.parameters import check_beta
 
-__all__ = ["BACKENDS", "BankKernel", "NearestItems", "log_partition", "make_kernel"]
+__all__ = [
+    "BACKENDS",
+    "PRECISIONS",
+    "BankKernel",
+    "NearestItems",
+    "SinkhornWeights",
+    "learn_weights",
+    "log_partition",
+    "make_kernel",
+]
 
 BACKENDS = ("auto", "numpy", "torch")
+PRECISIONS = ("float32", "tf32", "bfloat16")
 
 # Below this many multiplications, importing torch costs more than it saves.
 _WORTH_TORCH = 1e11
@@ -36,6 +47,7 @@ def make_kernel(
     log_weights: Reals | None = None,
     nearest_k: int = 0,
     backend: str = "auto",
+    precision: str = "float32",
     expected_items: int = 0,
 ) -> BankKernel:
     """The kernel of `backend` for `bank`; "auto" takes torch where it is installed and the work is worth it.

@@ -74,7 +74,7 @@ class BankKernel(ABC):
     Args:
         bank: (m, d) inner-product vectors, float32 or float64, which is also what is computed in.
         betas: the inverse temperatures.
-        log_weights: (m,) added to the exponents of each bank vector; None for none.
+        log_weights: (m,) added to the exponents of each bank vector, or (k, m) a row for each beta; None for none.
         nearest_k: keep this many nearest items of each bank vector; 0 for none.
     """
 
@@ -85,7 +85,7 @@ class BankKernel(ABC):
         self.scanned = 0
         self.nearest = NearestItems.empty(len(bank), nearest_k, bank.dtype) if nearest_k else None
         self._bank_size = len(bank)
-        self._log_weights = log_weights
+        self._log_weights = None if log_weights is None else np.broadcast_to(log_weights, (len(betas), len(bank)))
         self._largest_norm = float(np.sqrt(np.einsum("ij,ij->i", bank, bank, dtype=np.float64).max()))
         self._largest_weight = 0.0 if log_weights is None else float(np.abs(log_weights).max())
 
@@ -97,6 +97,17 @@ class BankKernel(ABC):
             result[:, start : start + len(block)] = self._scan_block(block)
             self.scanned += len(block)
         return result
+
+    def resume(self, scanned: int, similarity: Reals, position: npt.NDArray[np.int64]) -> None:
+        """Go on as if `scanned` items had been scanned, with these nearest ones: (m, nearest_k) each.
+
+        Raises:
+            ValueError: they are not of this bank.
+        """
+        if self.nearest is None or similarity.shape != self.nearest.similarity.shape != position.shape:
+            raise ValueError(f"nearest items of shape {similarity.shape} for a bank of {self._bank_size}")
+        self.scanned = scanned
+        self.nearest.similarity[:], self.nearest.position[:] = similarity, position
 
     def _needs_shift(self, items: Reals) -> bool:
         """Whether an exponent may leave the range in which plain sums of exponentials are safe."""

@@ -37,7 +37,7 @@ class NumpyKernel(BankKernel):
             for row, beta in enumerate(self.betas):
                 np.multiply(products, products.dtype.type(beta), out=exponents)
                 if self._log_weights is not None:
-                    exponents += self._log_weights[columns]
+                    exponents += self._log_weights[row, columns]
                 if shifted:
                     shift = np.maximum(shifts[row], exponents.max(axis=1))
                     sums[row] *= np.exp(shifts[row] - shift)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from dbnorm_vdb.kernels.base import BANK_BLOCK, ITEM_BLOCK, BankKernel, Floats, Reals
@@ -28,11 +29,15 @@ class TorchKernel(BankKernel):
         super().__init__(bank, betas, log_weights=log_weights, nearest_k=nearest_k)
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self._columns = self._tensor(bank).T
-        self._weights = None if log_weights is None else self._tensor(log_weights)
+        self._weights = None if self._log_weights is None else self._tensor(self._log_weights)
         size = ITEM_BLOCK * min(BANK_BLOCK, len(bank))
         self._products = torch.empty(size, dtype=self._columns.dtype, device=self.device)
         self._exponents = torch.empty_like(self._products)
         self._threshold = None if self.nearest is None else self._tensor(self.nearest.similarity[:, -1])
+
+    def resume(self, scanned: int, similarity: Reals, position: npt.NDArray[np.int64]) -> None:
+        super().resume(scanned, similarity, position)
+        self._threshold = self._tensor(similarity[:, -1])
 
     def _tensor(self, array: Reals) -> torch.Tensor:
         # a copy: torch has no read-only tensors, and banks are read-only arrays
@@ -57,7 +62,7 @@ class TorchKernel(BankKernel):
             for row, beta in enumerate(self.betas):
                 torch.mul(products, beta, out=exponents)
                 if self._weights is not None:
-                    exponents += self._weights[columns]
+                    exponents += self._weights[row, columns]
                 if shifted:
                     shift = torch.maximum(shifts[row], exponents.amax(dim=1))
                     sums[row] *= torch.exp(shifts[row] - shift)

@@ -55,12 +55,12 @@ def test_a_second_fit_and_a_drop_are_refused_while_one_runs(engine: Engine, coll
 
 def test_a_claim_of_another_host_holds_until_it_expires(engine: Engine, collection: str) -> None:
     adapter = engine.adapter(collection)
-    adapter._store.write_state(claim_of_another_host(EXPIRES_AFTER - timedelta(seconds=30)))
+    adapter._store.write_document("dbnorm", claim_of_another_host(EXPIRES_AFTER - timedelta(seconds=30)).dump())
     before = engine.snapshot(collection)
     with pytest.raises(FitInProgressError, match="by process 4711 on elsewhere since"):
         WORLD.fit(adapter)
     assert engine.snapshot(collection) == before
-    adapter._store.write_state(claim_of_another_host(EXPIRES_AFTER + timedelta(seconds=1)))
+    adapter._store.write_document("dbnorm", claim_of_another_host(EXPIRES_AFTER + timedelta(seconds=1)).dump())
     assert WORLD.fit(adapter).item_count == 60
 
 
@@ -85,7 +85,7 @@ def test_the_claim_holds_until_the_old_generation_is_cleaned_up(engine: Engine, 
 
 def test_a_claim_that_makes_no_sense_is_dead(engine: Engine, collection: str) -> None:
     adapter = engine.adapter(collection)
-    adapter._store.write_state(claim_of_another_host(-timedelta(days=300)))
+    adapter._store.write_document("dbnorm", claim_of_another_host(-timedelta(days=300)).dump())
     assert WORLD.fit(adapter).item_count == 60
 
 
@@ -96,7 +96,7 @@ def test_a_fit_that_was_taken_over_activates_nothing(engine: Engine, collection:
     def take_over(stage: str, done: int, total: int) -> None:
         if done == 60:
             state = claim_of_another_host(timedelta(0)).model_copy(update={"active": active})
-            adapter._store.write_state(state)
+            adapter._store.write_document("dbnorm", state.dump())
 
     with pytest.raises(FitInProgressError, match="took over .* nothing of it was activated"):
         WORLD.fit(adapter, query_beta=99.0, progress=take_over)
@@ -104,7 +104,7 @@ def test_a_fit_that_was_taken_over_activates_nothing(engine: Engine, collection:
     assert status.active == active
     assert status.writing is not None
     assert status.writing.host == "elsewhere"
-    adapter._store.write_state(StoredState(active=active))
+    adapter._store.write_document("dbnorm", StoredState(active=active).dump())
 
 
 KILLED_FIT = textwrap.dedent("""

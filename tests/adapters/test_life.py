@@ -95,7 +95,8 @@ def test_the_banks_are_kept(engine: Engine, world: World, collection: str) -> No
     adapter = engine.adapter(collection)
     generation = world.fit(adapter).statistics.generation
     for name in ("query", "gallery"):
-        stored = adapter._store.read_bank(generation, name)
+        stored, weights = adapter._store.read_bank(generation, name)
+        assert weights is None
         np.testing.assert_allclose(stored, getattr(world, f"{name}_bank"), rtol=1e-6)
 
 
@@ -157,7 +158,7 @@ def test_a_refit_replaces_the_statistics_and_cleans_up(engine: Engine, world: Wo
     assert len(snapshot["collections"]) == (2 if engine.name.startswith("qdrant") else 3)
     assert abs(len(str(snapshot)) - size) < 0.02 * size
     assert not re.search(rf"\bg?{first.statistics.generation}\b", str(snapshot))
-    np.testing.assert_allclose(adapter._store.read_bank(second.statistics.generation, "query"), world.query_bank)
+    np.testing.assert_allclose(adapter._store.read_bank(second.statistics.generation, "query")[0], world.query_bank)
 
 
 def test_an_interrupted_fit_leaves_the_old_statistics_serving(engine: Engine, world: World, collection: str) -> None:

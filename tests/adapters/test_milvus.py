@@ -150,7 +150,8 @@ def test_items_fitted_elsewhere_are_looked_up(milvus_lite: MilvusEngine) -> None
     generation = WORLD.fit(adapter, method="is").statistics.generation
     adapter.search(data=WORLD.queries[:1].tolist())
     milvus_lite.insert(collection, [500], WORLD.queries[:1], [{"number": 500, "title": "new"}])
-    adapter._store.write_items(generation, [500], {"query": np.array([0.9])})
+    values = db.ItemStatistics.of_biases(1, {"query": np.array([0.9])})
+    adapter._store.write_items(generation, [500], values, columns=["query"])
     (hits,) = adapter.search(data=WORLD.queries[:1].tolist(), limit=61, candidates=61)
     (raw,) = adapter.search(data=WORLD.queries[:1].tolist(), limit=61, method="raw")
     assert raw.ids[0] == 500

@@ -23,7 +23,7 @@ def test_a_beta_is_a_finite_number_above_zero(name, beta):
         FitSettings(**{name: beta})
 
 
-@pytest.mark.parametrize("name", ["activation_k", "page_size"])
+@pytest.mark.parametrize("name", ["activation_k", "page_size", "iterations", "sample_size"])
 @pytest.mark.parametrize("value", [0, -1, 1.5, "10", None, True])
 def test_a_count_is_a_whole_number_above_zero(name, value):
     with pytest.raises(InvalidParameterError, match=f"{name} must be (?:at least 1|an integer), got {value!r}"):
@@ -39,10 +39,14 @@ def test_an_unknown_backend_is_refused():
         FitSettings(backend="cuda")
 
 
-@pytest.mark.parametrize("method", [Method.NNN, Method.SINKHORN])
-def test_a_method_without_stored_statistics_is_refused(method):
-    with pytest.raises(UnsupportedMethodError, match=f"{method.value!r}.*raw, is, dis, dual_is, dual_dis"):
-        FitSettings(method)
+def test_an_unknown_precision_is_refused():
+    with pytest.raises(InvalidParameterError, match="float32, tf32, bfloat16, got 'float16'"):
+        FitSettings(precision="float16")
+
+
+def test_a_method_without_stored_statistics_is_refused():
+    with pytest.raises(UnsupportedMethodError, match=r"'nnn'.*raw, is, dis, dual_is, dual_dis, sinkhorn"):
+        FitSettings(Method.NNN)
 
 
 @pytest.mark.parametrize(
@@ -50,6 +54,7 @@ def test_a_method_without_stored_statistics_is_refused(method):
     [
         (Method.IS, {}, "'is' needs a query bank: pass query_bank="),
         (Method.DIS, {"gallery": BANK}, "'dis' needs a query bank"),
+        (Method.SINKHORN, {"gallery": BANK}, "'sinkhorn' needs a query bank"),
         (Method.DUAL_IS, {"gallery": BANK}, "'dual_is' needs a query bank"),
         (Method.DUAL_IS, {"query": BANK}, "needs a gallery bank: pass gallery_bank=.* or pick method='is'"),
         (Method.DUAL_DIS, {"query": BANK, "gallery": None}, "'dual_dis' needs a gallery bank"),

@@ -1,0 +1,81 @@
+"""Reading ahead and writing behind, while the thread that calls computes.
+
+Only where the client may be used from several threads (a server); an embedded engine runs in our own process and
+gains nothing, so there each step simply happens in its turn.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+def read_ahead(pages: Iterator[T], *, threaded: bool) -> Generator[T]:
+    """The same pages, the next one being read while the caller works on one. `pages` is closed at the end."""
+    if not threaded:
+        yield from pages
+        return
+    with ThreadPoolExecutor(1, thread_name_prefix="dbnorm-read") as reader:
+        end: Any = object()
+        upcoming = reader.submit(next, pages, end)
+        try:
+            while (page := upcoming.result()) is not end:
+                upcoming = reader.submit(next, pages, end)
+                yield page
+        finally:
+            upcoming.cancel() or upcoming.exception()
+            close = getattr(pages, "close", None)
+            if close is not None:
+                reader.submit(close).result()
+
+
+class WriteBehind:
+    """Writes handed over one after the other; at most one is under way, and errors surface at the next call."""
+
+    def __init__(self, *, threaded: bool) -> None:
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="dbnorm-write") if threaded else None
+        self._pending: Future[Any] | None = None
+
+    def __enter__(self) -> WriteBehind:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._writer is not None:
+            self._writer.shutdown(wait=True)
+
+    def submit(self, write: Callable[..., Any], *arguments: Any, **options: Any) -> None:
+        """Wait for the write before, then start this one."""
+        self.wait()
+        if self._writer is None:
+            write(*arguments, **options)
+        else:
+            self._pending = self._writer.submit(write, *arguments, **options)
+
+    def wait(self) -> None:
+        """Return when all is written; raise what went wrong."""
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            pending.result()
+
+
+class Pace:
+    """Keeps a loop from going faster than a database is meant to be read.
+
+    Args:
+        most: items a second, on average since the start; None for as fast as it goes.
+    """
+
+    def __init__(self, most: float | None) -> None:
+        self._most = most
+        self._started = time.monotonic()
+        self._done = 0
+
+    def wait(self, items: int) -> None:
+        """Sleep until these items, after all those before, are within the pace."""
+        self._done += items
+        if self._most is not None:
+            time.sleep(max(0.0, self._started + self._done / self._most - time.monotonic()))
