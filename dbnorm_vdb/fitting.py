@@ -359,6 +359,13 @@ class _BankPass:
         }
 
     def restore(self, state: Mapping[str, npt.NDArray[Any]]) -> None:
-        self.biases.kernel.resume(int(state["scanned"]), state["similarity"], state["position"])
+        kernel = self.biases.kernel
+        assert kernel.nearest is not None
+        if state["similarity"].shape != kernel.nearest.similarity.shape:
+            raise ValueError(
+                f"nearest items of shape {state['similarity'].shape} for {len(self.biases.fitted.bank)} vectors"
+            )
+        kernel.scanned = int(state["scanned"])
+        kernel.nearest.similarity[:], kernel.nearest.position[:] = state["similarity"], state["position"]
         ids = json.loads(state["nearest_ids"].tobytes())
         self.nearest_ids = dict(zip(state["nearest"].tolist(), ids, strict=True))

@@ -24,6 +24,13 @@ def engine(request: pytest.FixtureRequest) -> Engine:
     return engine
 
 
+@pytest.fixture(scope="session", params=[name for name in ENGINES if name != SLOWEST])
+def quick_engine(request: pytest.FixtureRequest) -> Engine:
+    """Each engine but the one whose collections take seconds to make: for what does not depend on the engine."""
+    engine: Engine = request.getfixturevalue(request.param.replace("-", "_"))
+    return engine
+
+
 @pytest.fixture(scope="session")
 def qdrant_local() -> Iterator[Engine]:
     client = QdrantClient(":memory:")

@@ -68,6 +68,12 @@ class Engine(ABC):
     ) -> None: ...
 
     @abstractmethod
+    def upsert(
+        self, adapter: Any, ids: Sequence[Any], vectors: np.ndarray, payloads: Sequence[Mapping[str, Any]]
+    ) -> None:
+        """By the adapter."""
+
+    @abstractmethod
     def delete(self, collection: str, ids: Sequence[Any]) -> None: ...
 
     @abstractmethod
@@ -141,6 +147,10 @@ class QdrantEngine(Engine):
         self._client.upsert(
             collection, [models.PointStruct(id=i, vector=v, payload=dict(p)) for i, v, p in rows], wait=True
         )
+
+    def upsert(self, adapter, ids, vectors, payloads):
+        rows = zip(ids, vectors.tolist(), payloads, strict=True)
+        adapter.upsert([models.PointStruct(id=i, vector=v, payload=dict(p)) for i, v, p in rows])
 
     def delete(self, collection, ids):
         self._client.delete(collection, points_selector=models.PointIdsList(points=list(ids)), wait=True)
@@ -227,6 +237,10 @@ class MilvusEngine(Engine):
     def insert(self, collection, ids, vectors, payloads):
         rows = zip(ids, vectors.tolist(), payloads, strict=True)
         self._client.insert(collection, [{"key": i, "vector": v, **p} for i, v, p in rows])
+
+    def upsert(self, adapter, ids, vectors, payloads):
+        rows = zip(ids, vectors.tolist(), payloads, strict=True)
+        adapter.upsert([{"key": i, "vector": v, **p} for i, v, p in rows])
 
     def delete(self, collection, ids):
         self._client.delete(collection, ids=list(ids))

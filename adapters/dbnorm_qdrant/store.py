@@ -139,11 +139,12 @@ class QdrantStore(Store):
         with_vectors: bool | list[str] = False,
     ) -> Iterator[list[models.Record]]:
         offset: Any = start
+        limit = size if start is None else size + 1  # the point to start from comes first, and again
         while True:
             records, offset = self.client.scroll(
                 collection,
                 scroll_filter=scroll_filter,
-                limit=size,
+                limit=limit,
                 offset=offset,
                 with_payload=with_payload,
                 with_vectors=with_vectors,
@@ -152,6 +153,7 @@ class QdrantStore(Store):
                 yield records
             if offset is None:
                 return
+            limit = size
 
     def items(
         self, generation: int, ids: Sequence[ItemId], columns: Sequence[str]

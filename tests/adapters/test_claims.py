@@ -30,6 +30,14 @@ def collection(engine: Engine) -> Iterator[str]:
     engine.drop_collection(name)
 
 
+@pytest.fixture
+def quick_collection(quick_engine: Engine) -> Iterator[str]:
+    name = quick_engine.create(WORLD.items, metric="dot")
+    yield name
+    quick_engine.adapter(name).drop()
+    quick_engine.drop_collection(name)
+
+
 def claim_of_another_host(age: timedelta) -> StoredState:
     then = datetime.now(timezone.utc) - age
     claim = new_claim(5).model_copy(update={"host": "elsewhere", "process": 4711, "since": then, "renewed_at": then})
@@ -64,27 +72,27 @@ def test_a_claim_of_another_host_holds_until_it_expires(engine: Engine, collecti
     assert WORLD.fit(adapter).item_count == 60
 
 
-def test_the_claim_holds_until_the_old_generation_is_cleaned_up(engine: Engine, collection: str) -> None:
+def test_the_claim_holds_until_the_old_generation_is_cleaned_up(quick_engine: Engine, quick_collection: str) -> None:
     """Else the cleaning up would remove what a fit that starts in between has written."""
-    adapter = engine.adapter(collection)
+    adapter = quick_engine.adapter(quick_collection)
     WORLD.fit(adapter)
     refused: list[str] = []
     discard = adapter._store.discard_generations
 
     def meanwhile(*, keep: int | None) -> None:
         with pytest.raises(FitInProgressError) as caught:
-            WORLD.fit(engine.adapter(collection))
+            WORLD.fit(quick_engine.adapter(quick_collection))
         refused.append(str(caught.value))
         discard(keep=keep)
 
     adapter._store.discard_generations = meanwhile
     WORLD.fit(adapter)
     assert len(refused) == 2, "before the first page and after the activation"
-    assert engine.adapter(collection).status().coverage == 1.0
+    assert quick_engine.adapter(quick_collection).status().coverage == 1.0
 
 
-def test_a_claim_that_makes_no_sense_is_dead(engine: Engine, collection: str) -> None:
-    adapter = engine.adapter(collection)
+def test_a_claim_that_makes_no_sense_is_dead(quick_engine: Engine, quick_collection: str) -> None:
+    adapter = quick_engine.adapter(quick_collection)
     adapter._store.write_document("dbnorm", claim_of_another_host(-timedelta(days=300)).dump())
     assert WORLD.fit(adapter).item_count == 60
 
@@ -110,6 +118,7 @@ def test_a_fit_that_was_taken_over_activates_nothing(engine: Engine, collection:
 KILLED_FIT = textwrap.dedent("""
     import os, signal, sys
     import numpy as np
+    from dbnorm_vdb import writing
     engine, location, collection, stage, count, banks = sys.argv[1:]
     if engine == "qdrant":
         from dbnorm_qdrant import QdrantAdapter
@@ -124,6 +133,7 @@ KILLED_FIT = textwrap.dedent("""
         if current == stage and done >= int(count):
             os.kill(os.getpid(), signal.SIGKILL)
 
+    writing.CHECKPOINT_EVERY = 0.0  # after every page
     arrays = np.load(banks)
     adapter.fit(arrays["query"], arrays["gallery"], query_beta=40, gallery_beta=30, page_size=10, progress=progress)
 """)
@@ -138,6 +148,21 @@ def kill_a_fit(engine: str, location: str, collection: str, point: tuple[str, in
         [sys.executable, "-c", KILLED_FIT, *arguments], capture_output=True, text=True, timeout=120, check=False
     )
     assert result.returncode == -9, result.stderr
+
+
+def assert_the_fit_goes_on(engine: Engine, collection: str, done: int) -> None:
+    """The same fit, called again after so many items were done, writes what an uninterrupted one writes."""
+    resumed = WORLD.fit(engine.adapter(collection), query_beta=40, gallery_beta=30, page_size=10)
+    assert resumed.resumed_count == done
+    served = results(engine, collection)
+    other = engine.create(WORLD.items, metric="dot")
+    whole = WORLD.fit(engine.adapter(other), query_beta=40, gallery_beta=30, page_size=10)
+    assert whole.resumed_count == 0
+    times = {"generation", "fitted_at"}
+    assert resumed.statistics.model_dump(exclude=times) == whole.statistics.model_dump(exclude=times)
+    assert served == results(engine, other)
+    engine.adapter(other).drop()
+    engine.drop_collection(other)
 
 
 def results(engine: Engine, collection: str) -> list[Any]:
@@ -162,6 +187,7 @@ def test_killed_at_any_point_on_qdrant_the_old_statistics_serve(tmp_path: Path) 
         engine = opened()
         assert engine.adapter(collection).status().writing is not None, point
         assert results(engine, collection) == before, point
+    assert_the_fit_goes_on(engine, collection, 60)
     WORLD.fit(engine.adapter(collection))
     assert [[(h.id, h.payload) for h in r] for r in results(engine, collection)] == [
         [(h.id, h.payload) for h in r] for r in before
@@ -181,6 +207,7 @@ def test_killed_at_any_point_on_milvus_the_old_statistics_serve(milvus_2_3_5: Mi
         kill_a_fit("milvus", engine.location, collection, point, tmp_path)
         assert engine.adapter(collection).status().writing is not None, point
         assert results(engine, collection) == before, point
+    assert_the_fit_goes_on(engine, collection, 50)
     WORLD.fit(engine.adapter(collection))
     assert [[h.id for h in r] for r in results(engine, collection)] == [[h.id for h in r] for r in before]
     engine.adapter(collection).drop()

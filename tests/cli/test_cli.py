@@ -66,6 +66,12 @@ def test_fit_status_search_drop(target: tuple[str, Path]) -> None:
     assert "dual_is" in plain.stdout
     assert "60 (100.0%)" in plain.stdout
 
+    refreshed = run("refresh", url, "--json", "--max-items-per-second", "1000")
+    assert refreshed.returncode == 0, refreshed.stderr
+    assert {"item_count": 60, "written_count": 0, "removed_count": 0}.items() <= json.loads(refreshed.stdout).items()
+    status = json.loads(run("status", url, "--json").stdout)
+    assert (status["active"]["revision"], status["advice"]) == (1, [])
+
     searched = run(
         "search", url, "--query", json.dumps(WORLD.queries[0].tolist()), "--limit", "5", "--candidates", "60", "--json"
     )
