@@ -85,7 +85,7 @@ class SyntheticStore(Store):
         """Keep nothing."""
 
     close = check_writable = begin = write_bank = write_items = write_activation = _nothing
-    write_checkpoint = clear_checkpoint = discard_generations = remove_all = _nothing
+    write_checkpoint = clear_checkpoint = discard_generation = discard_generations = remove_all = _nothing
 
 
 class SyntheticCollection(NormalizedCollection):

@@ -4,7 +4,6 @@ The adapters are import packages of their own, `dbnorm_qdrant` and `dbnorm_milvu
 """
 
 from dbnorm_vdb.banks import Bank
-from dbnorm_vdb.collection import FitSummary, Status
 from dbnorm_vdb.errors import (
     BankFileError,
     DBNormError,
@@ -40,9 +39,11 @@ from dbnorm_vdb.statistics import (
     CollectionStatistics,
     ItemStatistics,
     Metric,
+    SinkhornStatistics,
     StoredState,
 )
 from dbnorm_vdb.store import Hit
+from dbnorm_vdb.summaries import FitSummary, RefreshSummary, Status
 from dbnorm_vdb.version import __version__
 
 __all__ = [
@@ -69,7 +70,9 @@ __all__ = [
     "MissingDependencyError",
     "NonFiniteVectorError",
     "NotFittedError",
+    "RefreshSummary",
     "Reranked",
+    "SinkhornStatistics",
     "StatisticsError",
     "StatisticsFormatError",
     "StatisticsMismatchError",

@@ -12,7 +12,6 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel
 
 from dbnorm_vdb.banks import Bank, Vectors, usable_vectors
 from dbnorm_vdb.biases import BankBiases, FittedBank
@@ -24,100 +23,15 @@ from dbnorm_vdb.ledger import unfinished
 from dbnorm_vdb.methods import Method
 from dbnorm_vdb.parameters import check_count
 from dbnorm_vdb.serving import Serving, check_same_vector, logger
-from dbnorm_vdb.statistics import CollectionStatistics, FitClaim, ItemStatistics, Metric
+from dbnorm_vdb.statistics import CollectionStatistics, FitClaim, ItemStatistics
 from dbnorm_vdb.store import Hit, VectorInfo
+from dbnorm_vdb.summaries import FitSummary, RefreshSummary, Status
 from dbnorm_vdb.targets import Target
 from dbnorm_vdb.writing import Execution, GalleryWriter, Progress, sample_vectors, stored_banks, work_key
 
 BankInput: TypeAlias = Bank | npt.ArrayLike | str | os.PathLike[str]
 
 _PEEK = 100
-_GROWN = 1.5
-"""A collection this many times as large as the one that was fitted deserves another fit."""
-
-
-class FitSummary(BaseModel):
-    """What a fit did. `statistics` are those that searches use from now on.
-
-    Attributes:
-        item_count: items that have statistics.
-        skipped_count: items whose vector could not be used.
-        missing_count: items of the collection that lack statistics now: inserted or changed during the fit, or
-            without the vector.
-        resumed_count: of the items, how many an earlier fit had done before it was interrupted.
-        seconds: how long it took.
-    """
-
-    statistics: CollectionStatistics
-    item_count: int
-    skipped_count: int
-    missing_count: int
-    resumed_count: int
-    seconds: float
-
-
-class RefreshSummary(BaseModel):
-    """What a refresh did.
-
-    Attributes:
-        item_count: items that have statistics.
-        written_count: items among them that lacked statistics, or had changed.
-        removed_count: statistics removed, of items that no longer exist.
-        skipped_count: items whose vector could not be used.
-        seconds: how long it took.
-    """
-
-    statistics: CollectionStatistics
-    item_count: int
-    written_count: int
-    removed_count: int
-    skipped_count: int
-    seconds: float
-
-
-class Status(BaseModel):
-    """What an adapter's collection holds, as of now.
-
-    Attributes:
-        item_count: items in the collection.
-        fitted_count: items among them with statistics of the active generation. On Milvus, items deleted since the
-            last fit or refresh may count.
-        active: the statistics that searches use; None before the first fit.
-        writing: the claim of a fit that is running, or was killed.
-        changed_banks: of the banks given to `status`, those that differ from the fitted ones.
-    """
-
-    engine: str
-    collection: str
-    vector: str
-    dimension: int
-    metric: Metric
-    item_count: int
-    fitted_count: int
-    active: CollectionStatistics | None
-    writing: FitClaim | None
-    changed_banks: list[str]
-
-    @property
-    def coverage(self) -> float:
-        """The share of items with statistics; the others count as average items."""
-        return min(1.0, self.fitted_count / self.item_count) if self.item_count else 0.0
-
-    @property
-    def advice(self) -> list[str]:
-        """What is due, in words: a fit, a refresh, or nothing."""
-        if self.active is None:
-            return ["fit: there are no statistics"]
-        found = [f"fit: the {name} bank is not the one that was fitted" for name in self.changed_banks]
-        fitted = self.active.fitted_item_count or self.active.item_count
-        if not fitted / _GROWN <= self.item_count <= fitted * _GROWN:
-            found.append(f"fit: the collection had {fitted} items when it was fitted, and has {self.item_count}")
-        missing = self.item_count - self.fitted_count
-        if missing > self.active.skipped_count:
-            found.append(f"refresh: {missing} of {self.item_count} items lack statistics")
-        elif missing < 0:
-            found.append(f"refresh: {-missing} items with statistics are gone")
-        return found
 
 
 class NormalizedCollection(Serving, ABC):
@@ -201,8 +115,8 @@ class NormalizedCollection(Serving, ABC):
         checkpoint = Checkpoint.load(self._store.read_checkpoint(generation)) if generation else None
         claim = self._ledger.claim(work=work, generation=generation if checkpoint else None)
         try:
-            if checkpoint is None:
-                active = self._ledger.read().active
+            active = self._ledger.read().active
+            if checkpoint is None and (state.writing or (not active and self._store.has_companions())):
                 self._store.discard_generations(keep=active.generation if active else None)
             writer = GalleryWriter(self._store, self._ledger, info, claim, settings, execution)
             statistics = writer.write(banks, count, checkpoint, seed)
@@ -211,7 +125,7 @@ class NormalizedCollection(Serving, ABC):
             self._ledger.release(claim)
             raise
         self._remember(statistics)
-        self._clean_up(claim)
+        self._clean_up(claim, active.generation if active else None)
         return FitSummary(
             statistics=statistics,
             item_count=statistics.item_count,
@@ -267,7 +181,7 @@ class NormalizedCollection(Serving, ABC):
             self._ledger.release(claim)
             raise
         self._remember(statistics)
-        self._clean_up(claim)
+        self._clean_up(claim, None)
         return RefreshSummary(
             statistics=statistics,
             item_count=statistics.item_count,
@@ -288,9 +202,10 @@ class NormalizedCollection(Serving, ABC):
         check_same_vector(active, info, self._store.collection, fitting=False)
         return claim, active
 
-    def _clean_up(self, claim: FitClaim) -> None:
+    def _clean_up(self, claim: FitClaim, replaced: int | None) -> None:
         try:
-            self._store.discard_generations(keep=claim.generation)
+            if replaced is not None:
+                self._store.discard_generation(replaced)
             self._store.clear_checkpoint(claim.generation)
             self._ledger.finish(claim)
         except Exception:  # the fit is done and serving; the next one cleans up

@@ -25,9 +25,9 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from dbnorm_vdb.collection import Status
 from dbnorm_vdb.demo import DemoReport, Example
 from dbnorm_vdb.store import Hit
+from dbnorm_vdb.summaries import Status
 from dbnorm_vdb.writing import Progress as Report
 
 output = Console()

@@ -352,20 +352,13 @@ class _BankPass:
         ids = json.dumps([item if isinstance(item, int) else str(item) for item in self.nearest_ids.values()])
         return {
             "scanned": np.array(kernel.scanned),
-            "similarity": kernel.nearest.similarity,
-            "position": kernel.nearest.position,
+            "similarity": kernel.nearest.similarity.copy(),
+            "position": kernel.nearest.position.copy(),
             "nearest": np.array(list(self.nearest_ids), dtype=np.int64),
             "nearest_ids": np.frombuffer(ids.encode(), dtype=np.uint8),
         }
 
     def restore(self, state: Mapping[str, npt.NDArray[Any]]) -> None:
-        kernel = self.biases.kernel
-        assert kernel.nearest is not None
-        if state["similarity"].shape != kernel.nearest.similarity.shape:
-            raise ValueError(
-                f"nearest items of shape {state['similarity'].shape} for {len(self.biases.fitted.bank)} vectors"
-            )
-        kernel.scanned = int(state["scanned"])
-        kernel.nearest.similarity[:], kernel.nearest.position[:] = state["similarity"], state["position"]
+        self.biases.kernel.resume(int(state["scanned"]), state["similarity"], state["position"])
         ids = json.loads(state["nearest_ids"].tobytes())
         self.nearest_ids = dict(zip(state["nearest"].tolist(), ids, strict=True))

@@ -6,7 +6,6 @@ The models are read back as untrusted input: bounded in size, validated, and ver
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -324,14 +323,6 @@ class ItemStatistics:
             self.bias(name)[row] = np.nan if value is None else value
         for bank in BANKS:
             self.activated(bank)[row] = bank in stored.activated
-
-    def get(self, row: int) -> StoredItem:
-        """The statistics of one item."""
-        values = {name: float(self.bias(name)[row]) for name in COLUMNS}
-        return StoredItem(
-            **{name: value for name, value in values.items() if not math.isnan(value)},
-            activated=tuple(bank for bank in BANKS if self.activated(bank)[row]),
-        )
 
     def fill(self, rows: Sequence[int], items: ItemStatistics) -> None:
         """Replace the statistics of the items at `rows`."""

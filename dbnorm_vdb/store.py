@@ -198,8 +198,12 @@ class Store(ABC):
         """Remove statistics of items that no longer exist; how many there were."""
 
     @abstractmethod
+    def discard_generation(self, generation: int) -> None:
+        """Remove a generation that is no longer active."""
+
+    @abstractmethod
     def discard_generations(self, *, keep: int | None) -> None:
-        """Remove what all other generations left."""
+        """Remove what all generations but one left: after a fit or a removal that died."""
 
     @abstractmethod
     def remove_all(self) -> None:

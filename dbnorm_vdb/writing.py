@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from dbnorm_vdb.errors import StatisticsError
 from dbnorm_vdb.fitting import FitSettings, GalleryFit, learn_sinkhorn
 from dbnorm_vdb.ledger import Ledger
 from dbnorm_vdb.methods import Method
-from dbnorm_vdb.pipeline import Pace, WriteBehind, read_ahead
+from dbnorm_vdb.pipeline import Pace, WriteBehind, computed, read_ahead
 from dbnorm_vdb.statistics import (
     BANKS,
     Booleans,
@@ -137,13 +137,18 @@ class GalleryWriter:
     ) -> None:
         done, number = (checkpoint.done, checkpoint.number) if checkpoint else (0, 0)
         due = _Due()
+
+        def compute(page: Page) -> tuple[Booleans, dict[str, Floats], dict[str, Any] | None]:
+            usable, biases = gallery.page(page.ids, page.vectors)
+            return usable, biases, gallery.state() if due.now() else None
+
         self._report("items", min(done, count), count)
         with (
             WriteBehind(threaded=self._store.concurrent) as writer,
             closing(self._pages(checkpoint.after if checkpoint else None)) as pages,
+            closing(computed(pages, compute)) as results,
         ):
-            for page in pages:
-                usable, biases = gallery.page(page.ids, page.vectors)
+            for page, (usable, biases, state) in results:
                 ids = _kept(page.ids, usable)
                 if ids:
                     writer.submit(
@@ -156,11 +161,11 @@ class GalleryWriter:
                         batch_size=self._execution.batch_size,
                     )
                 done += len(page.ids)
-                if due.now():
+                if state is not None:
                     writer.wait()
                     number += 1
-                    state = Checkpoint(number, page.ids[-1], done, gallery.state(), sinkhorn)
-                    due.done(self._store.write_checkpoint, self._generation, number, state.dump())
+                    saved = Checkpoint(number, page.ids[-1], done, state, sinkhorn)
+                    due.done(self._store.write_checkpoint, self._generation, number, saved.dump())
                 self._report("items", min(done, count), count)
             writer.wait()
 
@@ -194,9 +199,16 @@ class GalleryWriter:
         flagged: dict[ItemId, tuple[str, ...]] = {}
         done = written = 0
         self._report("items", 0, count)
-        with WriteBehind(threaded=self._store.concurrent) as writer, closing(self._pages(None)) as pages:
-            for page in pages:
-                usable, biases = gallery.page(page.ids, page.vectors)
+
+        def compute(page: Page) -> tuple[Booleans, dict[str, Floats]]:
+            return gallery.page(page.ids, page.vectors)
+
+        with (
+            WriteBehind(threaded=self._store.concurrent) as writer,
+            closing(self._pages(None)) as pages,
+            closing(computed(pages, compute)) as results,
+        ):
+            for page, (usable, biases) in results:
                 ids = _kept(page.ids, usable)
                 new = ItemStatistics.of_biases(len(ids), biases)
                 changed = self._compare(ids, new, columns, flagged)
@@ -355,7 +367,11 @@ class _Due:
         self._next = time.monotonic() + CHECKPOINT_EVERY
 
     def now(self) -> bool:
-        return time.monotonic() >= self._next
+        """Whether one is; then not again before it is done."""
+        is_due = time.monotonic() >= self._next
+        if is_due:
+            self._next = float("inf") if CHECKPOINT_EVERY else 0.0
+        return is_due
 
     def done(self, write: Callable[..., None], *arguments: object) -> None:
         started = time.monotonic()

@@ -15,6 +15,16 @@ from typing import Any
 import numpy as np
 from pymilvus import DataType, MilvusClient, MilvusException
 
+from dbnorm_milvus.rows import (
+    BANK_FIELDS,
+    ITEM_FIELDS,
+    bank_schema,
+    item_schema,
+    items_of,
+    literal,
+    one_of,
+    rows_of,
+)
 from dbnorm_vdb.banks import Vectors
 from dbnorm_vdb.errors import (
     ForeignDataError,
@@ -22,7 +32,7 @@ from dbnorm_vdb.errors import (
     UnsupportedMetricError,
     UnsupportedVectorError,
 )
-from dbnorm_vdb.statistics import BANKS, COLUMNS, Floats, ItemId, ItemStatistics, Metric
+from dbnorm_vdb.statistics import BANKS, Floats, ItemId, ItemStatistics, Metric
 from dbnorm_vdb.store import (
     BANK_SUFFIX,
     BOUNDS_KEY,
@@ -40,10 +50,6 @@ from dbnorm_vdb.store import (
 )
 
 METRICS = {"COSINE": Metric.COSINE, "IP": Metric.DOT, "L2": Metric.EUCLIDEAN}
-
-# fields of the companions; a collection of other fields under these names is not ours
-ITEM_FIELDS = {"item", "generation", "biases", "activation"}
-BANK_FIELDS = {"id", "bank", "vector"}
 
 _WRITE_BATCH = 1000
 _LOOKUP_BATCH = 1000
@@ -146,7 +152,7 @@ class MilvusStore(Store):
 
     def pages(self, size: int, *, after: ItemId | None = None) -> Iterator[Page]:
         info = self.describe()
-        expression = "" if after is None else f"{self.primary_field} > {_literal(after)}"
+        expression = "" if after is None else f"{self.primary_field} > {literal(after)}"
         for rows in self._scan(self.collection, size, [self.primary_field, info.name], expression):
             yield self._page(rows)
 
@@ -249,22 +255,12 @@ class MilvusStore(Store):
     # --- writing -----------------------------------------------------------------------------------------------
 
     def begin(self, generation: int, dimension: int, columns: Sequence[str]) -> None:
-        schema = self.client.create_schema(auto_id=False, enable_dynamic_field=True)
-        schema.add_field("id", DataType.INT64, is_primary=True)
-        schema.add_field("bank", DataType.VARCHAR, max_length=16)
-        schema.add_field("vector", DataType.FLOAT_VECTOR, dim=dimension)
         # without an index it is not loaded: banks take no memory of the server until somebody reads them
-        self.client.create_collection(self._banks_of(generation), schema=schema, consistency_level="Bounded")
-        schema = self.client.create_schema(auto_id=False, enable_dynamic_field=False)
-        primary = self._primary
-        length = {"max_length": primary["params"]["max_length"]} if primary["type"] == DataType.VARCHAR else {}
-        schema.add_field("item", primary["type"], is_primary=True, **length)
-        schema.add_field("generation", DataType.INT64)
-        schema.add_field("biases", DataType.FLOAT_VECTOR, dim=len(_layout(columns)))
-        schema.add_field("activation", DataType.INT8)
+        banks = bank_schema(self.client, dimension)
+        self.client.create_collection(self._banks_of(generation), schema=banks, consistency_level="Bounded")
         self.client.create_collection(
             self._items_of(generation),
-            schema=schema,
+            schema=item_schema(self.client, self._primary, columns),
             index_params=self._flat_index("biases"),
             consistency_level="Bounded",
         )
@@ -312,12 +308,7 @@ class MilvusStore(Store):
         batch_size: int | None = None,
     ) -> None:
         write = self.client.upsert if replace else self.client.insert
-        biases = np.nan_to_num(np.stack([items.bias(name) for name in _layout(columns)], axis=1), nan=0.0)
-        flags = sum(items.activated(bank).astype(np.int64) << bit for bit, bank in enumerate(BANKS))
-        rows = [
-            {"item": item, "generation": generation, "biases": row, "activation": flag}
-            for item, row, flag in zip(ids, biases.tolist(), np.asarray(flags).tolist(), strict=True)
-        ]
+        rows = rows_of(generation, ids, items, columns)
         size = batch_size or self.batch_size
         for start in range(0, len(rows), size):
             write(self._items_of(generation), rows[start : start + size])
@@ -329,7 +320,7 @@ class MilvusStore(Store):
         for start in range(0, len(ids), _LOOKUP_BATCH):
             rows = self._rows(generation, ids[start : start + _LOOKUP_BATCH], "Strong")
             if rows:
-                found, items = self._columns(rows, columns)
+                found, items = items_of(rows, columns)
                 for bank in BANKS:
                     items.activated(bank)[:] = [bank in flags[item] for item in found]
                 self.write_items(generation, found, items, columns=columns, replace=True)
@@ -364,7 +355,7 @@ class MilvusStore(Store):
         with self._unless_replaced(name):
             if self._load(name):
                 for rows in self._scan(name, _IDS_PAGE, sorted(ITEM_FIELDS), f"generation == {generation}"):
-                    page_ids, part = self._columns(rows, columns)
+                    page_ids, part = items_of(rows, columns)
                     ids += page_ids
                     parts.append(part)
             return ids, ItemStatistics.joined(parts)
@@ -379,8 +370,8 @@ class MilvusStore(Store):
             if self._load(name):
                 for start in range(0, len(ids), _LOOKUP_BATCH):
                     rows += self._rows(generation, ids[start : start + _LOOKUP_BATCH], "Bounded")
-            return self._columns(rows, columns)
-        return self._columns([], columns)
+            return items_of(rows, columns)
+        return [], ItemStatistics.unknown(0)
 
     @contextlib.contextmanager
     def _unless_replaced(self, name: str) -> Iterator[None]:
@@ -400,19 +391,6 @@ class MilvusStore(Store):
         )
         return [row for row in rows if row["generation"] == generation]
 
-    def _columns(self, rows: Sequence[Any], columns: Sequence[str]) -> tuple[list[ItemId], ItemStatistics]:
-        items = ItemStatistics.unknown(len(rows))
-        layout = _layout(columns)
-        biases = np.array([row["biases"] for row in rows], dtype=np.float64).reshape(len(rows), len(layout))
-        flags = np.array([row["activation"] for row in rows], dtype=np.int64)
-        for position, name in enumerate(layout):
-            if name in columns:
-                items.bias(name)[:] = biases[:, position]
-        for bit, bank in enumerate(BANKS):
-            if bank in columns:
-                items.activated(bank)[:] = (flags >> bit & 1).astype(np.bool_)
-        return [row["item"] for row in rows], items
-
     # --- removing ----------------------------------------------------------------------------------------------
 
     def discard_orphans(self, generation: int) -> int:
@@ -431,6 +409,10 @@ class MilvusStore(Store):
                 removed += len(orphans)
         return removed
 
+    def discard_generation(self, generation: int) -> None:
+        for name in self._our_companions(slot(generation), refuse=False):
+            self.client.drop_collection(name)
+
     def discard_generations(self, *, keep: int | None) -> None:
         for which in SLOTS:
             if keep is None or which != slot(keep):
@@ -440,23 +422,3 @@ class MilvusStore(Store):
     def remove_all(self) -> None:
         self.describe(fresh=True)
         self.discard_generations(keep=None)
-
-
-def _layout(columns: Sequence[str]) -> tuple[str, ...]:
-    """What stands where in `biases`: always the banks, since a vector has two dimensions at least, then the others."""
-    return tuple(name for name in COLUMNS if name in BANKS or name in columns)
-
-
-def one_of(field: str, ids: Sequence[ItemId]) -> str:
-    """A filter for the rows with one of these keys; text is quoted here, since the client does not escape it."""
-    return f"{field} in [{', '.join(_literal(item) for item in ids)}]"
-
-
-def _literal(item: ItemId) -> str:
-    return _quoted(item) if isinstance(item, str) else str(item)
-
-
-def _quoted(text: str) -> str:
-    for character, escaped in (("\\", "\\\\"), ('"', '\\"'), ("\n", "\\n"), ("\r", "\\r"), ("\t", "\\t")):
-        text = text.replace(character, escaped)
-    return f'"{text}"'

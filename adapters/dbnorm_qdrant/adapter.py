@@ -16,7 +16,7 @@ from qdrant_client import QdrantClient, grpc, models
 from dbnorm_qdrant.payload import (
     as_structs,
     generation_key,
-    item_payload,
+    item_payloads,
     item_statistics,
     rest_selector,
     vector_of,
@@ -203,8 +203,7 @@ class QdrantAdapter(NormalizedCollection):
         if computed is None:
             return points
         statistics, items = computed
-        for position, row in enumerate(there):
-            ours = item_payload(items.get(position))
+        for row, ours in zip(there, item_payloads(items), strict=True):
             payload = {**(structs[row].payload or {}), KEY: {generation_key(statistics.generation): ours}}
             if ours:
                 structs[row] = structs[row].model_copy(update={"payload": payload})

@@ -7,11 +7,12 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from pydantic import ValidationError
 from qdrant_client import grpc, models
 from qdrant_client.conversions.conversion import GrpcToRest
 
-from dbnorm_vdb.statistics import ItemStatistics, StoredItem
+from dbnorm_vdb.statistics import BANKS, COLUMNS, ItemStatistics, StoredItem
 from dbnorm_vdb.store import KEY
 
 _GENERATION = re.compile(r"g\d+")
@@ -27,10 +28,17 @@ def is_ours(value: object) -> bool:
     return isinstance(value, Mapping) and all(_GENERATION.fullmatch(str(key)) for key in value)
 
 
-def item_payload(item: StoredItem) -> dict[str, Any]:
-    """One item's values; nine digits keep all of float32."""
-    values = item.model_dump(exclude_defaults=True, mode="json")
-    return {name: float(f"{value:.9g}") if isinstance(value, float) else value for name, value in values.items()}
+def item_payloads(items: ItemStatistics) -> list[dict[str, Any]]:
+    """The values of n items, as `StoredItem` reads them; nine digits keep all of float32."""
+    payloads: list[dict[str, Any]] = [{} for _ in range(len(items))]
+    for name in COLUMNS:
+        for payload, value in zip(payloads, items.bias(name).tolist(), strict=True):
+            if value == value:  # not NaN
+                payload[name] = float(f"{value:.9g}")
+    for bank in BANKS:
+        for row in np.flatnonzero(items.activated(bank)).tolist():
+            payloads[row].setdefault("activated", []).append(bank)
+    return payloads
 
 
 def item_statistics(payloads: Sequence[Mapping[str, Any] | None], generation: int) -> tuple[ItemStatistics, bool]:

@@ -9,7 +9,7 @@ import numpy as np
 from qdrant_client import QdrantClient, models
 from qdrant_client.local.qdrant_local import QdrantLocal
 
-from dbnorm_qdrant.payload import generation_key, is_ours, item_payload, item_statistics
+from dbnorm_qdrant.payload import generation_key, is_ours, item_payloads, item_statistics
 from dbnorm_vdb.banks import Vectors
 from dbnorm_vdb.errors import (
     ForeignDataError,
@@ -39,7 +39,7 @@ METRICS = {
     models.Distance.EUCLID: Metric.EUCLIDEAN,
 }
 
-_IDS_PAGE = 2000
+_IDS_PAGE = 10_000
 _WRITE_BATCH = 200
 _CHECKPOINT_PART = 1_000_000
 
@@ -57,6 +57,7 @@ class QdrantStore(Store):
         self._asked_vector = vector_name
         self._info: VectorInfo | None = None
         self._real_name = collection_name
+        self._checkpoint_ids: set[int] = set()
 
     def close(self) -> None:
         self.client.close()
@@ -251,7 +252,7 @@ class QdrantStore(Store):
         batch_size: int | None = None,
     ) -> None:
         key = generation_key(generation)
-        payloads = {item: {key: item_payload(items.get(row))} for row, item in enumerate(ids)}
+        payloads = {item: {key: payload} for item, payload in zip(ids, item_payloads(items), strict=True)}
         self._set_payloads(KEY, payloads, batch_size or self.batch_size)
 
     def write_activation(
@@ -266,6 +267,7 @@ class QdrantStore(Store):
             self.client.upsert(
                 self._banks(slot(generation)), [models.PointStruct(id=row, vector=zeros, payload=payload)], wait=True
             )
+            self._checkpoint_ids.add(row)
 
     def read_checkpoint(self, generation: int) -> bytes | None:
         if not self._exists_and_is_ours(slot(generation), refuse=False):
@@ -273,12 +275,15 @@ class QdrantStore(Store):
         pages = self._scroll(
             self._banks(slot(generation)), _IDS_PAGE, scroll_filter=_bank_is(CHECKPOINT), with_payload=True
         )
-        return joined_checkpoint([record.payload or {} for page in pages for record in page])
+        records = [record for page in pages for record in page]
+        self._checkpoint_ids.update(int(record.id) for record in records)
+        return joined_checkpoint([record.payload or {} for record in records])
 
     def clear_checkpoint(self, generation: int) -> None:
-        self.client.delete(
-            self._banks(slot(generation)), points_selector=models.FilterSelector(filter=_bank_is(CHECKPOINT))
-        )
+        if self._checkpoint_ids:
+            ids: list[Any] = sorted(self._checkpoint_ids)
+            self.client.delete(self._banks(slot(generation)), points_selector=models.PointIdsList(points=ids))
+        self._checkpoint_ids.clear()
 
     def _set_payloads(self, key: str, payloads: Mapping[ItemId, dict[str, Any]], size: int) -> None:
         """Merge a payload into the object at `key` of each point, in batches; the last one waits."""
@@ -310,6 +315,13 @@ class QdrantStore(Store):
 
     def discard_orphans(self, generation: int) -> int:
         return 0  # statistics live in the points and go with them
+
+    def discard_generation(self, generation: int) -> None:
+        path = _path(generation)
+        for records in self._scroll(self.collection, _IDS_PAGE, scroll_filter=_has(path)):
+            self.client.delete_payload(self.collection, keys=[path], points=[record.id for record in records])
+        if self._exists_and_is_ours(slot(generation), refuse=False):
+            self.client.delete_collection(self._banks(slot(generation)))
 
     def discard_generations(self, *, keep: int | None) -> None:
         kept = None if keep is None else generation_key(keep)

@@ -1,82 +1,45 @@
-"""What every backend's kernel shares: arguments, blocks, and the decision whether exponents need a shift."""
+"""The arithmetic of every backend, written once in the functions that numpy and torch have in common."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+from dbnorm_vdb.kernels.arrays import Array, Floats, Reals
+from dbnorm_vdb.kernels.blocks import CPU_BLOCKS
+from dbnorm_vdb.kernels.nearest import NearestItems
+from dbnorm_vdb.kernels.terms import Term, make_terms
 
-Reals: TypeAlias = npt.NDArray[np.floating[Any]]
-Floats: TypeAlias = npt.NDArray[np.float64]
-
-ITEM_BLOCK = 512
-BANK_BLOCK = 2048
+__all__ = ["BankKernel", "Floats", "Reals"]
 
 # exp(x) of |x| <= 70, summed over 1e8 terms, neither overflows nor reaches the subnormal numbers of float32.
 SAFE_EXPONENT = 70.0
 
-
-@dataclass
-class NearestItems:
-    """The `k` items most similar to each bank vector, over all items scanned so far.
-
-    Attributes:
-        similarity: (m, k), descending; -inf where fewer than `k` items were scanned.
-        position: (m, k) the items' positions in scan order; -1 where there is none. Ties keep the earlier position.
-    """
-
-    similarity: Reals
-    position: npt.NDArray[np.int64]
-
-    @classmethod
-    def empty(cls, bank_size: int, k: int, dtype: npt.DTypeLike) -> NearestItems:
-        return cls(np.full((bank_size, k), -np.inf, dtype=dtype), np.full((bank_size, k), -1, dtype=np.int64))
-
-    def merge(self, bank_rows: npt.NDArray[np.int64], block: Reals, first_position: int) -> None:
-        """Take in the similarities `block` (items, len(bank_rows)) of items at `first_position` and after.
-
-        Only what beats the worst of those kept so far is looked at, which soon is little.
-        """
-        k = self.position.shape[1]
-        if k == 1:
-            best = block.argmax(axis=0)
-            self.similarity[bank_rows, 0] = block[best, np.arange(block.shape[1])]
-            self.position[bank_rows, 0] = first_position + best
-            return
-        least = self.similarity[bank_rows, -1]
-        entering = block > least
-        if np.isneginf(least).any() and len(block) > k:  # at first everything would enter
-            entering &= block >= np.partition(block, len(block) - k, axis=0)[len(block) - k]
-        columns, items = np.nonzero(entering.T)  # by bank vector, then in scan order
-        counts = np.bincount(columns, minlength=len(bank_rows))
-        slots = k + np.arange(len(columns)) - np.repeat(np.cumsum(counts) - counts, counts)
-        similarity = np.full((len(bank_rows), k + int(counts.max())), -np.inf, dtype=block.dtype)
-        position = np.full(similarity.shape, -1, dtype=np.int64)
-        similarity[:, :k], position[:, :k] = self.similarity[bank_rows], self.position[bank_rows]
-        similarity[columns, slots] = block[items, columns]
-        position[columns, slots] = first_position + items
-        keep = np.argsort(-similarity, axis=1, kind="stable")[:, :k]
-        self.similarity[bank_rows] = np.take_along_axis(similarity, keep, axis=1)
-        self.position[bank_rows] = np.take_along_axis(position, keep, axis=1)
+# Terms that float32 lost (below 1e-38) cannot be seen in a sum of at least this.
+_FAINT = 1e-25
 
 
 class BankKernel(ABC):
     """One streaming pass of items against one bank: log partitions, and the nearest items of each bank vector.
 
-    No similarity matrix larger than a block ever exists. Several betas share the matrix product.
+    No similarity matrix larger than a block ever exists. Several betas share the matrix product; rows of one beta that
+    differ by their bank weights share the exponentials too.
 
     Args:
         bank: (m, d) inner-product vectors, float32 or float64, which is also what is computed in.
-        betas: the inverse temperatures.
-        log_weights: (m,) added to the exponents of each bank vector, or (k, m) a row for each beta; None for none.
+        betas: the k inverse temperatures.
+        log_weights: (m,) added to the exponents of each bank vector, or (k, m) with a row for each beta; None for none.
         nearest_k: keep this many nearest items of each bank vector; 0 for none.
     """
+
+    xp: ClassVar[Any]  # numpy or torch
+    out_of_memory: ClassVar[tuple[type[Exception], ...]] = ()  # what `_retreat` can do something about
 
     def __init__(
         self, bank: Reals, betas: Sequence[float], *, log_weights: Reals | None = None, nearest_k: int = 0
@@ -84,19 +47,26 @@ class BankKernel(ABC):
         self.betas = tuple(float(beta) for beta in betas)
         self.scanned = 0
         self.nearest = NearestItems.empty(len(bank), nearest_k, bank.dtype) if nearest_k else None
-        self._bank_size = len(bank)
-        self._log_weights = None if log_weights is None else np.broadcast_to(log_weights, (len(betas), len(bank)))
-        self._largest_norm = float(np.sqrt(np.einsum("ij,ij->i", bank, bank, dtype=np.float64).max()))
-        self._largest_weight = 0.0 if log_weights is None else float(np.abs(log_weights).max())
+        self.blocks = CPU_BLOCKS
+        self._beta = max(self.betas)
+        self._bank = bank
+        self._largest_norm = _largest_norm(bank)
+        weights = np.zeros(len(bank)) if log_weights is None else np.asarray(log_weights, dtype=np.float64)
+        self._terms = make_terms(self.betas, np.broadcast_to(weights, (len(self.betas), len(bank))))
+        self._log_scales = np.empty((len(self.betas), 1))
+        for term in self._terms:
+            self._log_scales[term.rows, 0] = term.log_scales
+        self._columns: Array = None
+        self._placed_terms: list[Term] = []
+        self._buffers: list[Array] = []
 
     def scan(self, items: Reals) -> Floats:
         """Log partitions (k, n) of the next `items` (n, d), one row for each beta."""
-        result = np.empty((len(self.betas), len(items)))
-        for start in range(0, len(items), ITEM_BLOCK):
-            block = items[start : start + ITEM_BLOCK]
-            result[:, start : start + len(block)] = self._scan_block(block)
-            self.scanned += len(block)
-        return result
+        parts = [np.empty((len(self.betas), 0))]
+        for part in self._stream(items, lambda: self.blocks.items, self._scan_block):
+            parts.append(part)
+            self.scanned += part.shape[1]
+        return np.concatenate(parts, axis=1)
 
     def resume(self, scanned: int, similarity: Reals, position: npt.NDArray[np.int64]) -> None:
         """Go on as if `scanned` items had been scanned, with these nearest ones: (m, nearest_k) each.
@@ -104,20 +74,183 @@ class BankKernel(ABC):
         Raises:
             ValueError: they are not of this bank.
         """
-        if self.nearest is None or similarity.shape != self.nearest.similarity.shape != position.shape:
-            raise ValueError(f"nearest items of shape {similarity.shape} for a bank of {self._bank_size}")
+        if self.nearest is None or not similarity.shape == position.shape == self.nearest.similarity.shape:
+            raise ValueError(f"nearest items of shape {similarity.shape} for a bank of {len(self._bank)}")
         self.scanned = scanned
         self.nearest.similarity[:], self.nearest.position[:] = similarity, position
 
-    def _needs_shift(self, items: Reals) -> bool:
-        """Whether an exponent may leave the range in which plain sums of exponentials are safe."""
-        norm = float(np.sqrt(np.einsum("ij,ij->i", items, items, dtype=np.float64).max()))
-        return not max(self.betas) * norm * self._largest_norm + self._largest_weight <= SAFE_EXPONENT
+    def log_votes(self, items: Reals, log_weights: Floats) -> Floats:
+        """How much of the items each bank vector accounts for: `log sum_j softmax_b(beta <b, g_j> + log_weights_b)`.
+
+        Both half steps of a Sinkhorn iteration from one matrix product: with `v_j = -log sum_b exp(e_bj + u_b)`, a
+        share is `exp(e_bj + u_b + v_j)`, so that `-log sum_j exp(e_bj + v_j) = u_b - log_votes_b`.
+
+        Args:
+            items: (n, d), n > 0.
+            log_weights: (m,) takes the place of the kernel's own.
+
+        Returns:
+            (m,) for the largest beta.
+        """
+        votes = np.full(len(self._bank), -np.inf)
+        blocks = self._stream(
+            items, lambda: self.blocks.items_for(len(self._bank)), lambda block: self._vote_block(block, log_weights)
+        )
+        for part in blocks:
+            votes = np.logaddexp(votes, part)
+        return votes
+
+    # --- the arithmetic of one block ---------------------------------------------------------------------------
+
+    def _scan_block(self, items: Reals) -> Floats:
+        """Log partitions (k, n) of at most `blocks.items` items."""
+        xp, dtype = self.xp, self._bank.dtype
+        shifted = self._needs_shift(items)
+        block = self._scaled(items)
+        sums = [self._put(np.zeros((len(term.rows), len(items)))) for term in self._terms]
+        shifts = [self._put(np.full(len(items), -np.inf if shifted else 0, dtype)) for _ in self._terms]
+        for columns in self._bank_blocks():
+            products, spare = self._views(len(items), columns.stop - columns.start)
+            self._multiply(block, self._columns[:, columns], products)
+            self._keep_nearest(products, columns)
+            for i, term in enumerate(self._placed_terms):
+                exponents, out = products, products if i + 1 == len(self._placed_terms) else spare
+                if term.beta != self._beta:
+                    exponents = xp.multiply(exponents, term.beta / self._beta, out=out)
+                if term.addend is not None:
+                    exponents = xp.add(exponents, term.addend[columns], out=out)
+                if shifted:
+                    shift = xp.maximum(shifts[i], xp.amax(exponents, axis=1))
+                    sums[i] *= xp.exp(shifts[i] - shift)
+                    shifts[i] = shift
+                    exponents = xp.subtract(exponents, shift[:, None], out=out)
+                xp.exp(exponents, out=out)
+                sums[i] += xp.stack([xp.matmul(out, factors[columns]) for factors in term.factors])
+        result = np.empty((len(self.betas), len(items)))
+        for term, shift, total in zip(self._terms, shifts, sums, strict=True):
+            result[term.rows] = self._take(shift + xp.log(total))
+        return result + self._log_scales
+
+    def _vote_block(self, items: Reals, log_weights: Floats) -> Floats:
+        """Log votes (m,) of some items, all of the bank at once."""
+        xp = self.xp
+        exponents, shares = self._views(len(items), len(self._bank))
+        self._multiply(self._scaled(items), self._columns, exponents)
+        exponents += self._put(log_weights.astype(self._bank.dtype))
+        exponents -= xp.amax(exponents, axis=1)[:, None]
+        sums = xp.exp(exponents, out=shares).sum(axis=1)
+        votes = self._take(xp.matmul(1 / sums, shares)).astype(np.float64)
+        faint = np.flatnonzero(votes < _FAINT)
+        votes[faint] = 1.0
+        result: Floats = np.log(votes)
+        if len(faint):  # these are summed again with a shift of their own
+            logarithms = exponents[:, self._put(faint)] - xp.log(sums)[:, None]
+            shift = xp.amax(logarithms, axis=0)
+            result[faint] = self._take(shift + xp.log(xp.exp(logarithms - shift).sum(axis=0)))
+        return result
+
+    def _keep_nearest(self, products: Array, columns: slice) -> None:
+        if self.nearest is None:
+            return
+        # dividing what is compared, and not what it is compared with, keeps equal similarities equal
+        best = self._take(self.xp.amax(products, axis=0)) / self._scale
+        rows = np.flatnonzero(best > self.nearest.similarity[columns, -1])
+        if len(rows):
+            block = self._gather(products, rows)
+            self.nearest.merge(rows + columns.start, block / self._scale, self.scanned)
+
+    # --- blocks and memory -------------------------------------------------------------------------------------
+
+    def _stream(self, items: Reals, size: Callable[[], int], step: Callable[[Reals], Floats]) -> Iterator[Floats]:
+        """`step` of each block of `size()` items. A block that runs out of memory is done again after a retreat."""
+        start = 0
+        while start < len(items):
+            before = self.nearest.copy() if self.nearest is not None and self.out_of_memory else self.nearest
+            try:
+                with self._session():
+                    self._place()
+                    block = items[start : start + size()]
+                    part = step(block)
+            except self.out_of_memory as error:
+                self.nearest = before
+                self._retreat(error)
+                continue
+            start += len(block)
+            yield part
+
+    def _place(self) -> None:
+        """Bring the bank to where it is multiplied, if it is not there."""
+        if self._columns is None:
+            dtype = self._bank.dtype
+            self._placed_terms = [
+                replace(
+                    term,
+                    addend=None if term.addend is None else self._put(term.addend.astype(dtype)),
+                    factors=self._put(term.factors.astype(dtype)),
+                )
+                for term in self._terms
+            ]
+            self._columns = self._put_bank(self._bank).T
+
+    def _views(self, n: int, m: int) -> tuple[Array, Array]:
+        """Two (n, m) arrays, reused throughout."""
+        if not self._buffers or len(self._buffers[0]) < n * m:
+            self._buffers = []
+            self._buffers = [self._empty(n * m) for _ in range(2)]
+        first, second = (buffer[: n * m].reshape(n, m) for buffer in self._buffers)
+        return first, second
 
     def _bank_blocks(self) -> Iterator[slice]:
-        for start in range(0, self._bank_size, BANK_BLOCK):
-            yield slice(start, min(start + BANK_BLOCK, self._bank_size))
+        for start in range(0, len(self._bank), self.blocks.bank):
+            yield slice(start, min(start + self.blocks.bank, len(self._bank)))
+
+    @property
+    def _scale(self) -> np.floating[Any]:
+        """Products are similarities times this: folded into the items, the largest beta costs nothing."""
+        scale: np.floating[Any] = self._bank.dtype.type(self._beta)
+        return scale
+
+    def _scaled(self, items: Reals) -> Array:
+        return self._put(np.multiply(items, self._scale, dtype=self._bank.dtype))
+
+    def _needs_shift(self, items: Reals) -> bool:
+        """Whether an exponent may leave the range in which plain sums of exponentials are safe."""
+        similarity = _largest_norm(items) * self._largest_norm
+        return not all(term.largest_exponent(similarity) <= SAFE_EXPONENT for term in self._terms)
+
+    # --- what differs between backends -------------------------------------------------------------------------
 
     @abstractmethod
-    def _scan_block(self, items: Reals) -> Floats:
-        """Log partitions (k, n) of at most `ITEM_BLOCK` items."""
+    def _put(self, array: npt.NDArray[Any]) -> Array:
+        """An array of the backend."""
+
+    @abstractmethod
+    def _take(self, array: Array) -> npt.NDArray[Any]:
+        """The reverse."""
+
+    @abstractmethod
+    def _empty(self, size: int) -> Array:
+        """(size,) of the bank's type, not filled."""
+
+    @abstractmethod
+    def _multiply(self, rows: Array, columns: Array, out: Array) -> None:
+        """The matrix product."""
+
+    @abstractmethod
+    def _gather(self, products: Array, columns: npt.NDArray[np.int64]) -> Reals:
+        """Some columns of (n, m) products, taken, as the rows of a contiguous (len(columns), n)."""
+
+    def _put_bank(self, bank: Reals) -> Array:
+        return self._put(bank)
+
+    def _session(self) -> AbstractContextManager[Any]:
+        """What holds while a block is computed."""
+        return nullcontext()
+
+    def _retreat(self, error: Exception) -> None:
+        """Go on with less memory, or raise `error`."""
+        raise error
+
+
+def _largest_norm(vectors: Reals) -> float:
+    return float(np.sqrt(np.einsum("ij,ij->i", vectors, vectors).max()))

@@ -2,56 +2,32 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 
-from dbnorm_vdb.kernels.base import BANK_BLOCK, ITEM_BLOCK, BankKernel, Floats, Reals
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from dbnorm_vdb.kernels.arrays import Reals
+from dbnorm_vdb.kernels.base import BankKernel
 
 
 class NumpyKernel(BankKernel):
-    """Blocked matrix products into two buffers that are reused throughout."""
+    """The arithmetic in numpy."""
 
-    def __init__(
-        self, bank: Reals, betas: Sequence[float], *, log_weights: Reals | None = None, nearest_k: int = 0
-    ) -> None:
-        super().__init__(bank, betas, log_weights=log_weights, nearest_k=nearest_k)
-        self._columns = bank.T
-        self._products = np.empty(ITEM_BLOCK * min(BANK_BLOCK, len(bank)), dtype=bank.dtype)
-        self._exponents = np.empty_like(self._products)
+    xp: ClassVar[Any] = np
 
-    def _scan_block(self, items: Reals) -> Floats:
-        n = len(items)
-        shifted = self._needs_shift(items)
-        sums = np.zeros((len(self.betas), n))
-        shifts = np.full((len(self.betas), n), -np.inf) if shifted else np.zeros((len(self.betas), n))
-        for columns in self._bank_blocks():
-            shape = (n, columns.stop - columns.start)
-            products = self._products[: shape[0] * shape[1]].reshape(shape)
-            exponents = self._exponents[: shape[0] * shape[1]].reshape(shape)
-            np.matmul(items, self._columns[:, columns], out=products)
-            self._keep_nearest(products, columns)
-            for row, beta in enumerate(self.betas):
-                np.multiply(products, products.dtype.type(beta), out=exponents)
-                if self._log_weights is not None:
-                    exponents += self._log_weights[row, columns]
-                if shifted:
-                    shift = np.maximum(shifts[row], exponents.max(axis=1))
-                    sums[row] *= np.exp(shifts[row] - shift)
-                    shifts[row] = shift
-                    exponents -= shift[:, None].astype(exponents.dtype)
-                np.exp(exponents, out=exponents)
-                sums[row] += exponents.sum(axis=1)
-        result: Floats = shifts + np.log(sums)
-        return result
+    def _put(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        return array
 
-    def _keep_nearest(self, products: Reals, columns: slice) -> None:
-        if self.nearest is None:
-            return
-        better = products.max(axis=0) > self.nearest.similarity[columns, -1]
-        if better.any():
-            rows = np.flatnonzero(better)
-            self.nearest.merge(rows + columns.start, products[:, rows], self.scanned)
+    def _take(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        return array
+
+    def _empty(self, size: int) -> Reals:
+        return np.empty(size, dtype=self._bank.dtype)
+
+    def _gather(self, products: Reals, columns: npt.NDArray[np.int64]) -> Reals:
+        # several times as fast as products.T[columns]
+        return np.ascontiguousarray(products.take(columns, axis=1).T)
+
+    def _multiply(self, rows: Reals, columns: Reals, out: Reals) -> None:
+        np.matmul(rows, columns, out=out)

@@ -1,9 +1,4 @@
-"""The bank weights of `sinkhorn` (METHODS; the bank form of DBSN, Pan et al., ACM MM 2025), in the log domain.
-
-Inverted softmax lets every bank vector vote for an item however many better items that vector has. Sinkhorn weighs the
-votes, until each bank vector gives as much as any other: `v_j = -log sum_b exp(e_bj + u_b)` for the items, then
-`u_b = -log sum_j exp(e_bj + v_j)` for the bank, and again. Both half steps of a pass come from one matrix product.
-"""
+"""Bank weights of Sinkhorn normalisation, learned in streaming passes over a sample of items."""
 
 from __future__ import annotations
 
@@ -11,20 +6,23 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
-from dbnorm_vdb.kernels.base import Floats, Reals
+from dbnorm_vdb.errors import InvalidVectorsError
+from dbnorm_vdb.kernels.arrays import Floats
+from dbnorm_vdb.kernels.backends import make_kernel
+from dbnorm_vdb.kernels.inputs import bank_weights, inner_product_vectors
 from dbnorm_vdb.parameters import check_beta, check_count
-
-_BLOCK_ELEMENTS = 1 << 22
 
 
 @dataclass(frozen=True)
 class SinkhornWeights:
-    """What was learned.
+    """What each bank vector's vote counts.
 
     Attributes:
-        log_weights: (m,) logarithms of the bank vectors' weights, whose sum is m.
-        changes: how far they moved in each step at most, on the similarity scale.
+        log_weights: (m,) logarithms of the weights, whose mean is 1 (`logsumexp(log_weights) == log(m)`).
+        changes: how far the bank weights moved in each step, on the similarity scale (`max |delta| / beta`). They
+            shrink as the iteration converges.
     """
 
     log_weights: Floats
@@ -32,72 +30,55 @@ class SinkhornWeights:
 
 
 def learn_weights(
-    bank: Reals,
-    items: Reals,
+    bank: npt.ArrayLike,
+    items: npt.ArrayLike,
     beta: float,
     *,
-    offsets: Reals | None = None,
+    offsets: npt.ArrayLike | None = None,
     iterations: int = 10,
     backend: str = "auto",
     report: Callable[[int, float], None] | None = None,
 ) -> SinkhornWeights:
-    """Learn the weights of a bank on a sample of items.
+    """Weights under which every bank vector accounts for as much of the items as any other.
+
+    The bank form of Sinkhorn normalisation (Pan et al., ACM MM 2025): from `u = 0`, repeat the item step
+    `v_j = -log sum_b exp(e_bj + u_b)` and the bank step `u_b = -log sum_j exp(e_bj + v_j)`, with exponents
+    `e_bj = beta * <b, g_j> + offsets_b`. The bias of any item is then `(log_partition(items, bank, beta,
+    log_weights=offsets + u) - log m) / beta`, which is the last item step.
 
     Args:
-        bank: (m, d) inner-product vectors.
-        items: (n, d) the same.
-        beta: inverse temperature.
-        offsets: (m,) added to the exponents of each bank vector: `e_bj = beta * <b, j> + offsets_b`.
-        iterations: item steps, with a bank step between each two: `iterations - 1` passes over the items. 1 leaves
-            all weights alike, which is the inverted softmax.
-        report: called after each pass with its number and the change.
+        bank: (m, d) vectors.
+        items: (n, d) vectors, a sample of the gallery. Similarity is the inner product.
+        beta: the inverse temperature.
+        offsets: (m,) added to the exponents of each bank vector (so is Euclidean similarity expressed); None for none.
+        iterations: item steps, with a bank step between each two: `iterations - 1` passes over the items. 1 leaves all
+            weights equal, which is the inverted softmax.
+        backend: "numpy", "torch" or "auto".
+        report: called with the step (from 1) and its change after each pass.
+
+    Returns:
+        The weights, computed in float64 from vectors that are both float64, in float32 from others.
+
+    Raises:
+        InvalidParameterError: a beta that is not > 0, fewer than one iteration, or an unknown backend.
+        InvalidVectorsError, EmptyBankError: arrays that do not fit together or hold unusable values.
     """
     check_beta(beta)
     check_count(iterations, what="iterations")
-    plain = np.zeros(len(bank)) if offsets is None else np.asarray(offsets, dtype=np.float64)
-    log_weights = np.zeros(len(bank))
+    item_array, bank_array = inner_product_vectors(items, bank)
+    if not len(item_array):
+        raise InvalidVectorsError("items: no vectors in it; weights are learned on at least one")
+    m = len(bank_array)
+    base = np.zeros(m) if offsets is None else bank_weights(offsets, m, what="offsets")
+    passes = iterations - 1
+    kernel = make_kernel(bank_array, [beta], backend=backend, expected_items=passes * len(item_array))
+    log_weights = np.zeros(m)
     changes: list[float] = []
-    for step in range(1, iterations):
-        moved = _pass(bank, items, beta, plain + log_weights) - plain
-        moved += np.log(len(moved)) - _log_sum_exp(moved)
+    for step in range(1, passes + 1):
+        moved = log_weights - kernel.log_votes(item_array, base + log_weights)
+        moved += np.log(m) - np.logaddexp.reduce(moved)
         changes.append(float(np.abs(moved - log_weights).max()) / beta)
         log_weights = moved
         if report is not None:
             report(step, changes[-1])
     return SinkhornWeights(log_weights, tuple(changes))
-
-
-def block_size(bank_size: int) -> int:
-    """How many items are taken at a time, so that a block of similarities stays bounded."""
-    return max(1, _BLOCK_ELEMENTS // bank_size)
-
-
-def _pass(bank: Reals, items: Reals, beta: float, weights: Floats) -> Floats:
-    """`-log sum_j exp(beta * s_bj + v_j)` of each bank vector, with the items' `v` for these weights."""
-    size = block_size(len(bank))
-    buffer = np.empty((min(size, len(items)), len(bank)), dtype=bank.dtype)
-    narrow = weights.astype(bank.dtype)
-    shifts = np.full(len(bank), -np.inf)
-    sums = np.zeros(len(bank))
-    for start in range(0, len(items), size):
-        block = items[start : start + size]
-        exponents = np.matmul(block, bank.T, out=buffer[: len(block)])
-        exponents *= exponents.dtype.type(beta)
-        exponents += narrow
-        row_shift = exponents.max(axis=1)
-        exponents -= row_shift[:, None]
-        # sum_b exp(e + u) of each item; then log of each bank vector's share of each item
-        exponents -= np.log(np.exp(exponents).sum(axis=1, dtype=np.float64)).astype(exponents.dtype)[:, None]
-        shift = np.maximum(shifts, exponents.max(axis=0))
-        sums *= np.exp(shifts - shift)
-        shifts = shift
-        exponents -= shift.astype(exponents.dtype)
-        np.exp(exponents, out=exponents)
-        sums += exponents.sum(axis=0, dtype=np.float64)
-    moved: Floats = weights - (shifts + np.log(sums))  # the shares still hold the weights themselves
-    return moved
-
-
-def _log_sum_exp(values: Floats) -> float:
-    shift = float(values.max())
-    return shift + float(np.log(np.exp(values - shift).sum()))

@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from dbnorm_vdb.kernels.base import BANK_BLOCK, ITEM_BLOCK, BankKernel, Floats, Reals
+from dbnorm_vdb.kernels.arrays import Reals
+from dbnorm_vdb.kernels.base import BankKernel
+from dbnorm_vdb.kernels.blocks import CPU_BLOCKS, blocks_for
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+_logger = logging.getLogger("dbnorm_vdb")
 
 
 class TorchKernel(BankKernel):
-    """The numpy kernel's arithmetic in torch, with the same blocks."""
+    """The arithmetic in torch. Where CUDA runs out of memory, blocks shrink, and in the end the CPU takes over.
+
+    Args:
+        bank, betas, log_weights, nearest_k: see `BankKernel`.
+        precision: of the matrix product: "float32", "tf32" (on CUDA) or "bfloat16". All else is as in float32.
+        device: a torch device; by default CUDA where there is one.
+    """
+
+    xp: ClassVar[Any] = torch
+    out_of_memory: ClassVar[tuple[type[Exception], ...]] = (torch.cuda.OutOfMemoryError,)
 
     def __init__(
         self,
@@ -24,60 +37,78 @@ class TorchKernel(BankKernel):
         *,
         log_weights: Reals | None = None,
         nearest_k: int = 0,
+        precision: str = "float32",
         device: str | None = None,
     ) -> None:
         super().__init__(bank, betas, log_weights=log_weights, nearest_k=nearest_k)
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        self._columns = self._tensor(bank).T
-        self._weights = None if self._log_weights is None else self._tensor(self._log_weights)
-        size = ITEM_BLOCK * min(BANK_BLOCK, len(bank))
-        self._products = torch.empty(size, dtype=self._columns.dtype, device=self.device)
-        self._exponents = torch.empty_like(self._products)
-        self._threshold = None if self.nearest is None else self._tensor(self.nearest.similarity[:, -1])
+        self.precision = precision
 
-    def resume(self, scanned: int, similarity: Reals, position: npt.NDArray[np.int64]) -> None:
-        super().resume(scanned, similarity, position)
-        self._threshold = self._tensor(similarity[:, -1])
-
-    def _tensor(self, array: Reals) -> torch.Tensor:
+    def _put(self, array: npt.NDArray[Any]) -> torch.Tensor:
         # a copy: torch has no read-only tensors, and banks are read-only arrays
         return torch.tensor(array, device=self.device)
 
-    def _scan_block(self, items: Reals) -> Floats:
-        with torch.inference_mode():
-            return self._log_partitions(items)
+    def _take(self, array: torch.Tensor) -> npt.NDArray[Any]:
+        taken: npt.NDArray[Any] = array.cpu().numpy()
+        return taken
 
-    def _log_partitions(self, items: Reals) -> Floats:
-        n = len(items)
-        shifted = self._needs_shift(items)
-        block = self._tensor(items)
-        sums = torch.zeros((len(self.betas), n), dtype=torch.float64, device=self.device)
-        shifts = torch.full_like(sums, -torch.inf if shifted else 0.0)
-        for columns in self._bank_blocks():
-            shape = (n, columns.stop - columns.start)
-            products = self._products[: shape[0] * shape[1]].view(shape)
-            exponents = self._exponents[: shape[0] * shape[1]].view(shape)
-            torch.mm(block, self._columns[:, columns], out=products)
-            self._keep_nearest(products, columns)
-            for row, beta in enumerate(self.betas):
-                torch.mul(products, beta, out=exponents)
-                if self._weights is not None:
-                    exponents += self._weights[row, columns]
-                if shifted:
-                    shift = torch.maximum(shifts[row], exponents.amax(dim=1))
-                    sums[row] *= torch.exp(shifts[row] - shift)
-                    shifts[row] = shift
-                    exponents -= shift[:, None].to(exponents.dtype)
-                exponents.exp_()
-                sums[row] += exponents.sum(dim=1)
-        result: np.ndarray[Any, np.dtype[np.float64]] = (shifts + torch.log(sums)).cpu().numpy()
-        return result
+    def _empty(self, size: int) -> torch.Tensor:
+        return torch.empty(size, dtype=self._placed_terms[0].factors.dtype, device=self.device)
 
-    def _keep_nearest(self, products: torch.Tensor, columns: slice) -> None:
-        if self.nearest is None or self._threshold is None:
-            return
-        better = torch.nonzero(products.amax(dim=0) > self._threshold[columns]).flatten()
-        if len(better):
-            rows = better.cpu().numpy() + columns.start
-            self.nearest.merge(rows, products[:, better].cpu().numpy(), self.scanned)
-            self._threshold[better + columns.start] = self._tensor(self.nearest.similarity[rows, -1])
+    def _gather(self, products: torch.Tensor, columns: npt.NDArray[np.int64]) -> Reals:
+        return self._take(products.index_select(1, self._put(columns)).T.contiguous())
+
+    def _put_bank(self, bank: Reals) -> torch.Tensor:
+        placed = self._put(bank)
+        return placed.bfloat16() if self.precision == "bfloat16" else placed
+
+    def _multiply(self, rows: torch.Tensor, columns: torch.Tensor, out: torch.Tensor) -> None:
+        if self.precision == "bfloat16":
+            out.copy_(torch.mm(rows.bfloat16(), columns))
+        else:
+            torch.mm(rows, columns, out=out)
+
+    def _place(self) -> None:
+        if self._columns is None:
+            super()._place()
+            if self.device.type == "cuda":
+                free, _ = torch.cuda.mem_get_info(self.device)
+                self.blocks = blocks_for(free, self._bank.itemsize)
+
+    @contextmanager
+    def _session(self) -> Iterator[None]:
+        with torch.inference_mode(), _tf32(self.precision == "tf32"):
+            yield
+
+    def _retreat(self, error: Exception) -> None:
+        smaller = self.blocks.halved() if self._columns is not None else None  # the bank itself did not fit
+        self._buffers = []
+        if smaller is not None:
+            self.blocks = smaller
+            _logger.warning(
+                "%s ran out of memory; going on with blocks of %d items and %d bank vectors (%s)",
+                self.device,
+                smaller.items,
+                smaller.bank,
+                error,
+            )
+        elif self.device.type != "cpu":
+            _logger.warning("%s ran out of memory; going on on the CPU, which is slower (%s)", self.device, error)
+            self.device, self.blocks, self._columns = torch.device("cpu"), CPU_BLOCKS, None
+        else:
+            raise error
+
+
+@contextmanager
+def _tf32(allowed: bool) -> Iterator[None]:
+    """Let CUDA's matrix products use TF32, or not, and leave the user's own setting as it was."""
+    matmul: Any = torch.backends.cuda.matmul
+    # torch 2.9 renamed the setting, and refuses to read the old name after a write to the new one
+    renamed = hasattr(matmul, "fp32_precision")
+    name, setting = ("fp32_precision", "tf32" if allowed else "ieee") if renamed else ("allow_tf32", allowed)
+    before = getattr(matmul, name)
+    setattr(matmul, name, setting)
+    try:
+        yield
+    finally:
+        setattr(matmul, name, before)

@@ -10,8 +10,8 @@ import pytest
 from adapters.world import World
 from harness import Engine
 
-from dbnorm_vdb import writing
-from dbnorm_vdb.collection import FitSummary, NormalizedCollection
+from dbnorm_vdb import FitSummary, writing
+from dbnorm_vdb.collection import NormalizedCollection
 
 WORLD = World.make("dot", n=60)
 

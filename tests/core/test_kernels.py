@@ -134,6 +134,32 @@ def test_large_log_weights_do_not_overflow(backend):
         np.testing.assert_allclose(result, reference(items, bank, 20.0, weights), rtol=1e-5)
 
 
+@pytest.mark.parametrize("betas", [[20.0], [3.0, 20.0]], ids=["one beta", "two betas"])
+def test_the_nearest_similarities_are_on_the_scale_of_similarities(backend, betas):
+    rng = np.random.default_rng(22)
+    items, bank = (rng.integers(-3, 4, size=(n, 4)).astype(np.float32) for n in (1500, 50))  # many are equal
+    kernel = make_kernel(bank, betas, nearest_k=3, backend=backend)
+    for page in np.array_split(items, 4):
+        kernel.scan(page)
+    similarities = bank @ items.T
+    expected = np.argsort(-similarities, axis=1, kind="stable")[:, :3]
+    np.testing.assert_array_equal(kernel.nearest.position, expected)
+    np.testing.assert_array_equal(kernel.nearest.similarity, np.take_along_axis(similarities, expected, axis=1))
+
+
+def test_a_pass_is_resumed_from_the_nearest_items_so_far(backend):
+    items, bank = unit_vectors(24, 200), unit_vectors(25, 30)
+    whole, first, second = (make_kernel(bank, [20.0], nearest_k=2, backend=backend) for _ in range(3))
+    whole.scan(items)
+    first.scan(items[:90])
+    second.resume(first.scanned, first.nearest.similarity, first.nearest.position)
+    second.scan(items[90:])
+    assert second.scanned == 200
+    np.testing.assert_array_equal(second.nearest.position, whole.nearest.position)
+    with pytest.raises(ValueError, match=r"shape \(30, 3\) for a bank of 30"):
+        second.resume(0, np.zeros((30, 3)), np.zeros((30, 2)))
+
+
 def test_float64_on_both_sides_is_computed_in_float64(backend):
     items, bank = unit_vectors(18, 100, dtype=np.float64), unit_vectors(19, 200, dtype=np.float64)
     expected = reference(items, bank, 200.0)

@@ -171,11 +171,12 @@ def test_a_bank_that_does_not_fit_is_multiplied_on_the_cpu_at_once(small_device,
 def test_the_votes_survive_memory_that_runs_out(small_device, monkeypatch):
     items, bank = unit_vectors(7, 500), unit_vectors(8, 400)
     expected = learn_weights(bank, items, 20.0, iterations=3, backend="numpy").log_weights
-    monkeypatch.setattr(
-        "dbnorm_vdb.kernels.sinkhorn.make_kernel", lambda bank, betas, **_: small_device(1 << 16, bank, betas)
-    )
+    kernel = small_device(1 << 16, bank, [20.0])
+    monkeypatch.setattr("dbnorm_vdb.kernels.sinkhorn.make_kernel", lambda *_, **__: kernel)
     found = learn_weights(bank, items, 20.0, iterations=3).log_weights
     np.testing.assert_allclose(found, expected, atol=1e-4)
+    assert kernel.device.type == "cuda"
+    assert kernel.blocks.items_for(400) * 400 <= 1 << 16
 
 
 def test_an_error_that_no_retreat_can_mend_is_raised(small_device, monkeypatch):

@@ -1,0 +1,94 @@
+"""What fit, refresh and status tell their caller."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel
+
+from dbnorm_vdb.statistics import CollectionStatistics, FitClaim, Metric
+
+_GROWN = 1.5
+"""A collection this many times as large as the one that was fitted deserves another fit."""
+
+
+class FitSummary(BaseModel):
+    """What a fit did. `statistics` are those that searches use from now on.
+
+    Attributes:
+        item_count: items that have statistics.
+        skipped_count: items whose vector could not be used.
+        missing_count: items of the collection that lack statistics now: inserted during the fit, changed during it
+            (on Milvus those keep what they had, until a refresh), or without the vector.
+        resumed_count: of the items, how many an earlier fit had done before it was interrupted.
+        seconds: how long it took.
+    """
+
+    statistics: CollectionStatistics
+    item_count: int
+    skipped_count: int
+    missing_count: int
+    resumed_count: int
+    seconds: float
+
+
+class RefreshSummary(BaseModel):
+    """What a refresh did.
+
+    Attributes:
+        item_count: items that have statistics.
+        written_count: items among them that lacked statistics, or had changed.
+        removed_count: statistics removed, of items that no longer exist.
+        skipped_count: items whose vector could not be used.
+        seconds: how long it took.
+    """
+
+    statistics: CollectionStatistics
+    item_count: int
+    written_count: int
+    removed_count: int
+    skipped_count: int
+    seconds: float
+
+
+class Status(BaseModel):
+    """What an adapter's collection holds, as of now.
+
+    Attributes:
+        item_count: items in the collection.
+        fitted_count: items among them with statistics of the active generation. On Milvus, items deleted since the
+            last fit or refresh may count.
+        active: the statistics that searches use; None before the first fit.
+        writing: the claim of a fit that is running, or was killed.
+        changed_banks: of the banks given to `status`, those that differ from the fitted ones.
+    """
+
+    engine: str
+    collection: str
+    vector: str
+    dimension: int
+    metric: Metric
+    item_count: int
+    fitted_count: int
+    active: CollectionStatistics | None
+    writing: FitClaim | None
+    changed_banks: list[str]
+
+    @property
+    def coverage(self) -> float:
+        """The share of items with statistics; the others count as average items."""
+        return min(1.0, self.fitted_count / self.item_count) if self.item_count else 0.0
+
+    @property
+    def advice(self) -> list[str]:
+        """What is due, in words: a fit, a refresh, or nothing."""
+        if self.active is None:
+            return ["fit: there are no statistics"]
+        found = [f"fit: the {name} bank is not the one that was fitted" for name in self.changed_banks]
+        fitted = self.active.fitted_item_count or self.active.item_count
+        if not fitted / _GROWN <= self.item_count <= fitted * _GROWN:
+            found.append(f"fit: the collection had {fitted} items when it was fitted, and has {self.item_count}")
+        missing = self.item_count - self.fitted_count
+        if missing > self.active.skipped_count:
+            found.append(f"refresh: {missing} of {self.item_count} items lack statistics")
+        elif missing < 0:
+            found.append(f"refresh: {-missing} items with statistics are gone")
+        return found
