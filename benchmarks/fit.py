@@ -122,7 +122,7 @@ class Milvus(Engine):
     def read(self) -> np.ndarray:
         pages = []
         iterator = self.client.query_iterator(
-            NAME, batch_size=PAGE, output_fields=["id", "vector"], consistency_level="Bounded"
+            NAME, batch_size=PAGE, output_fields=["id", "vector"], consistency_level="Bounded", strict_float32=True
         )
         while rows := iterator.next():
             pages.append(np.array([row["vector"] for row in rows], dtype=np.float32))

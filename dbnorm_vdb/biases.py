@@ -75,7 +75,7 @@ class BankBiases:
             log_weights=weights,
             nearest_k=nearest_k,
             backend=backend,
-            precision=precision if rows.dtype == np.float32 else "float32",
+            precision=precision,
             expected_items=expected_items,
         )
 

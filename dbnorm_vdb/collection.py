@@ -105,6 +105,7 @@ class NormalizedCollection(Serving, ABC):
         execution = _execution(batch_size, max_items_per_second, progress)
         settings.check_banks({"query": query_bank, "gallery": gallery_bank})
         info = self._store.describe(fresh=True)
+        settings.check_backend(info.metric)
         state = self._ledger.read()
         check_same_vector(state.active, info, self._store.collection, fitting=True)
         count = self._count_items(info)
@@ -167,6 +168,7 @@ class NormalizedCollection(Serving, ABC):
         execution = _execution(batch_size, max_items_per_second, progress)
         check_count(page_size, what="page_size")
         info = self._store.describe(fresh=True)
+        FitSettings(backend=backend).check_backend(info.metric)
         if self._ledger.active() is None:
             raise NotFittedError(f"collection {self._store.collection!r} has no statistics to refresh; call fit()")
         count = self._count_items(info)

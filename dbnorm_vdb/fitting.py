@@ -14,7 +14,7 @@ import numpy.typing as npt
 from dbnorm_vdb.banks import Bank, Vectors, usable_vectors
 from dbnorm_vdb.biases import BankBiases, FittedBank, bank_side, item_side
 from dbnorm_vdb.errors import EmptyCollectionError, InvalidParameterError, UnsupportedMethodError
-from dbnorm_vdb.kernels import BACKENDS, PRECISIONS, SinkhornWeights, learn_weights
+from dbnorm_vdb.kernels import BACKENDS, PRECISIONS, SinkhornWeights, learn_weights, make_kernel
 from dbnorm_vdb.methods import FITTED_METHODS, Method
 from dbnorm_vdb.parameters import check_beta, check_count
 from dbnorm_vdb.statistics import (
@@ -78,6 +78,11 @@ class FitSettings:
         fitted: dict[str, Any] = {f"{name}_beta": bank.beta for name, bank in statistics.banks.items()}
         (activation_k,) = {bank.activation_k for bank in statistics.banks.values()}
         return cls(Method(statistics.method), **fitted, activation_k=activation_k, **execution)
+
+    def check_backend(self, metric: Metric) -> None:
+        """Raise, before anything is written, if the backend is not there or cannot compute in that precision."""
+        dtype = np.float64 if metric is Metric.EUCLIDEAN else np.float32
+        make_kernel(np.ones((1, 1), dtype), [1.0], backend=self.backend, precision=self.precision)
 
     def beta(self, bank: str) -> float:
         """The inverse temperature of a bank, "query" or "gallery"."""
@@ -352,8 +357,8 @@ class _BankPass:
         ids = json.dumps([item if isinstance(item, int) else str(item) for item in self.nearest_ids.values()])
         return {
             "scanned": np.array(kernel.scanned),
-            "similarity": kernel.nearest.similarity.copy(),
-            "position": kernel.nearest.position.copy(),
+            "similarity": kernel.nearest.similarity,
+            "position": kernel.nearest.position,
             "nearest": np.array(list(self.nearest_ids), dtype=np.int64),
             "nearest_ids": np.frombuffer(ids.encode(), dtype=np.uint8),
         }

@@ -1,8 +1,7 @@
-"""Reading the next page, computing one, and writing the last, at the same time.
+"""Reading ahead and writing behind, while the thread that calls computes.
 
-Computing always has a thread of its own, since numpy and torch let other threads run meanwhile. Reading and writing
-have theirs only where the client may be used from several threads (a server); an embedded engine is used from the
-thread that calls, and from no other.
+Only where the client may be used from several threads (a server), and worth most where it is another machine. An
+embedded engine runs in our own process and gains nothing, so there each step simply happens in its turn.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
 T = TypeVar("T")
-R = TypeVar("R")
 
 
 def read_ahead(pages: Iterator[T], *, threaded: bool) -> Generator[T]:
@@ -33,19 +31,6 @@ def read_ahead(pages: Iterator[T], *, threaded: bool) -> Generator[T]:
             close = getattr(pages, "close", None)
             if close is not None:
                 reader.submit(close).result()
-
-
-def computed(pages: Iterator[T], compute: Callable[[T], R]) -> Generator[tuple[T, R]]:
-    """Each page with what `compute` makes of it, while the next page is read and computed already."""
-    with ThreadPoolExecutor(1, thread_name_prefix="dbnorm-compute") as worker:
-        pending: tuple[T, Future[R]] | None = None
-        for page in pages:
-            submitted = (page, worker.submit(compute, page))
-            if pending is not None:
-                yield pending[0], pending[1].result()
-            pending = submitted
-        if pending is not None:
-            yield pending[0], pending[1].result()
 
 
 class WriteBehind:

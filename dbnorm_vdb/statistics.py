@@ -109,6 +109,7 @@ class CollectionStatistics(_Stored):
         item_count: items that got statistics, in the fit or the last refresh.
         fitted_item_count: items that got statistics in the fit.
         skipped_count: items whose vector cannot be used (not finite, or longer than 1e18).
+        absent_count: items that did not have the vector.
         lowest_dual_adjustment: smallest `sum_B w_B (b_B - mean b_B)` of an item over both banks (the bound of
             METHODS' certificate for `dual_is`; for one bank it is `bias.min - bias.mean`).
         revision: refreshes since the fit.
@@ -128,6 +129,7 @@ class CollectionStatistics(_Stored):
     item_count: Count
     fitted_item_count: Count | None = None
     skipped_count: Count = 0
+    absent_count: Count = 0
     lowest_dual_adjustment: FiniteFloat | None = None
     candidates: Annotated[int, Field(ge=1)] | None = None
     fitted_at: datetime

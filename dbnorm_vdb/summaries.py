@@ -87,7 +87,7 @@ class Status(BaseModel):
         if not fitted / _GROWN <= self.item_count <= fitted * _GROWN:
             found.append(f"fit: the collection had {fitted} items when it was fitted, and has {self.item_count}")
         missing = self.item_count - self.fitted_count
-        if missing > self.active.skipped_count:
+        if missing > self.active.skipped_count + self.active.absent_count:
             found.append(f"refresh: {missing} of {self.item_count} items lack statistics")
         elif missing < 0:
             found.append(f"refresh: {-missing} items with statistics are gone")

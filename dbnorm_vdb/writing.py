@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from dbnorm_vdb.errors import StatisticsError
 from dbnorm_vdb.fitting import FitSettings, GalleryFit, learn_sinkhorn
 from dbnorm_vdb.ledger import Ledger
 from dbnorm_vdb.methods import Method
-from dbnorm_vdb.pipeline import Pace, WriteBehind, computed, read_ahead
+from dbnorm_vdb.pipeline import Pace, WriteBehind, read_ahead
 from dbnorm_vdb.statistics import (
     BANKS,
     Booleans,
@@ -108,14 +108,14 @@ class GalleryWriter:
         gallery = self._gallery(banks, log_weights, count)
         if checkpoint is not None:
             gallery.restore(checkpoint.state)
-        self._write_items(gallery, columns, count, checkpoint, sinkhorn)
+        done = self._write_items(gallery, columns, count, checkpoint, sinkhorn)
         statistics = gallery.statistics(
             generation=self._generation,
             vector=self._info.name,
             dimension=self._info.dimension,
             version=__version__,
             sinkhorn=sinkhorn,
-        )
+        ).model_copy(update={"absent_count": max(0, count - done)})
         self._store.write_activation(self._generation, _flags(gallery.activation_sets()), columns=columns)
         self._ledger.renew(self._claim)
         return statistics
@@ -134,21 +134,17 @@ class GalleryWriter:
         count: int,
         checkpoint: Checkpoint | None,
         sinkhorn: tuple[int, list[float]] | None,
-    ) -> None:
+    ) -> int:
+        """Read, compute and write all items; how many there were."""
         done, number = (checkpoint.done, checkpoint.number) if checkpoint else (0, 0)
         due = _Due()
-
-        def compute(page: Page) -> tuple[Booleans, dict[str, Floats], dict[str, Any] | None]:
-            usable, biases = gallery.page(page.ids, page.vectors)
-            return usable, biases, gallery.state() if due.now() else None
-
         self._report("items", min(done, count), count)
         with (
             WriteBehind(threaded=self._store.concurrent) as writer,
             closing(self._pages(checkpoint.after if checkpoint else None)) as pages,
-            closing(computed(pages, compute)) as results,
         ):
-            for page, (usable, biases, state) in results:
+            for page in pages:
+                usable, biases = gallery.page(page.ids, page.vectors)
                 ids = _kept(page.ids, usable)
                 if ids:
                     writer.submit(
@@ -161,13 +157,14 @@ class GalleryWriter:
                         batch_size=self._execution.batch_size,
                     )
                 done += len(page.ids)
-                if state is not None:
+                if due.now():
                     writer.wait()
                     number += 1
-                    saved = Checkpoint(number, page.ids[-1], done, state, sinkhorn)
+                    saved = Checkpoint(number, page.ids[-1], done, gallery.state(), sinkhorn)
                     due.done(self._store.write_checkpoint, self._generation, number, saved.dump())
                 self._report("items", min(done, count), count)
             writer.wait()
+        return done
 
     def _learn_weights(self, bank: Bank, count: int, seed: int) -> tuple[Floats, tuple[int, list[float]]]:
         """The weights of the query bank, their sample's size and the changes from step to step."""
@@ -199,16 +196,9 @@ class GalleryWriter:
         flagged: dict[ItemId, tuple[str, ...]] = {}
         done = written = 0
         self._report("items", 0, count)
-
-        def compute(page: Page) -> tuple[Booleans, dict[str, Floats]]:
-            return gallery.page(page.ids, page.vectors)
-
-        with (
-            WriteBehind(threaded=self._store.concurrent) as writer,
-            closing(self._pages(None)) as pages,
-            closing(computed(pages, compute)) as results,
-        ):
-            for page, (usable, biases) in results:
+        with WriteBehind(threaded=self._store.concurrent) as writer, closing(self._pages(None)) as pages:
+            for page in pages:
+                usable, biases = gallery.page(page.ids, page.vectors)
                 ids = _kept(page.ids, usable)
                 new = ItemStatistics.of_biases(len(ids), biases)
                 changed = self._compare(ids, new, columns, flagged)
@@ -237,7 +227,7 @@ class GalleryWriter:
         removed = self._store.discard_orphans(self._generation)
         fresh = gallery.statistics(
             generation=self._generation, vector=active.vector, dimension=active.dimension, version=__version__
-        )
+        ).model_copy(update={"absent_count": max(0, count - done)})
         return _refreshed(active, fresh), written, removed
 
     def _compare(
@@ -353,6 +343,7 @@ def _refreshed(active: CollectionStatistics, fresh: CollectionStatistics) -> Col
             "sinkhorn": sinkhorn,
             "item_count": fresh.item_count,
             "skipped_count": fresh.skipped_count,
+            "absent_count": fresh.absent_count,
             "lowest_dual_adjustment": fresh.lowest_dual_adjustment,
             "revision": active.revision + 1,
             "refreshed_at": fresh.fitted_at,
@@ -367,11 +358,7 @@ class _Due:
         self._next = time.monotonic() + CHECKPOINT_EVERY
 
     def now(self) -> bool:
-        """Whether one is; then not again before it is done."""
-        is_due = time.monotonic() >= self._next
-        if is_due:
-            self._next = float("inf") if CHECKPOINT_EVERY else 0.0
-        return is_due
+        return time.monotonic() >= self._next
 
     def done(self, write: Callable[..., None], *arguments: object) -> None:
         started = time.monotonic()

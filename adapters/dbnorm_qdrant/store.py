@@ -40,6 +40,8 @@ METRICS = {
 }
 
 _IDS_PAGE = 10_000
+_VECTORS_PAGE = 1000
+_CHECKPOINT_PAGE = 16
 _WRITE_BATCH = 200
 _CHECKPOINT_PART = 1_000_000
 
@@ -120,10 +122,10 @@ class QdrantStore(Store):
     def fetch(self, ids: Sequence[ItemId]) -> Page:
         name = self.describe().name
         records: list[models.Record] = []
-        for start in range(0, len(ids), _IDS_PAGE):
+        for start in range(0, len(ids), _VECTORS_PAGE):
             records += self.client.retrieve(
                 self.collection,
-                ids=list(ids[start : start + _IDS_PAGE]),
+                ids=list(ids[start : start + _VECTORS_PAGE]),
                 with_payload=False,
                 with_vectors=[name] if name else True,
             )
@@ -231,7 +233,7 @@ class QdrantStore(Store):
     def read_bank(self, generation: int, bank: str) -> tuple[Vectors, Floats | None]:
         pages = self._scroll(
             self._banks(slot(generation)),
-            _IDS_PAGE,
+            _VECTORS_PAGE,
             scroll_filter=_bank_is(bank),
             with_payload=["log_weight"],
             with_vectors=True,
@@ -273,7 +275,7 @@ class QdrantStore(Store):
         if not self._exists_and_is_ours(slot(generation), refuse=False):
             return None
         pages = self._scroll(
-            self._banks(slot(generation)), _IDS_PAGE, scroll_filter=_bank_is(CHECKPOINT), with_payload=True
+            self._banks(slot(generation)), _CHECKPOINT_PAGE, scroll_filter=_bank_is(CHECKPOINT), with_payload=True
         )
         records = [record for page in pages for record in page]
         self._checkpoint_ids.update(int(record.id) for record in records)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dbnorm_vdb import InvalidParameterError, UnsupportedMethodError
+from dbnorm_vdb import InvalidParameterError, Metric, UnsupportedMethodError
 from dbnorm_vdb.fitting import FitSettings
 from dbnorm_vdb.methods import Method
 
@@ -42,6 +42,14 @@ def test_an_unknown_backend_is_refused():
 def test_an_unknown_precision_is_refused():
     with pytest.raises(InvalidParameterError, match="float32, tf32, bfloat16, got 'float16'"):
         FitSettings(precision="float16")
+
+
+def test_a_precision_that_the_vectors_or_the_backend_do_not_have_is_refused():
+    FitSettings().check_backend(Metric.EUCLIDEAN)
+    with pytest.raises(InvalidParameterError, match="'tf32' needs backend='torch'"):
+        FitSettings(precision="tf32", backend="numpy").check_backend(Metric.COSINE)
+    with pytest.raises(InvalidParameterError, match="'bfloat16' is for float32 vectors; the bank is float64"):
+        FitSettings(precision="bfloat16").check_backend(Metric.EUCLIDEAN)
 
 
 def test_a_method_without_stored_statistics_is_refused():

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from dbnorm_vdb.pipeline import Pace, WriteBehind, computed, read_ahead
+from dbnorm_vdb.pipeline import Pace, WriteBehind, read_ahead
 
 BOTH = pytest.mark.parametrize("threaded", [False, True], ids=["in turn", "threaded"])
 
@@ -75,36 +75,6 @@ def test_a_caller_that_stops_closes_the_pages(threaded):
     next(ahead)
     ahead.close()
     assert pages.closed
-
-
-@pytest.mark.parametrize("count", [0, 1, 2, 7])
-def test_what_is_computed_comes_with_its_page(count):
-    pages = Pages(count)
-    assert list(computed(iter(pages), lambda page: page * page)) == [(n, n * n) for n in range(count)]
-    assert pages.threads <= {threading.current_thread().name}, "reading stays where it was"
-
-
-def test_the_next_page_is_computed_while_the_caller_works():
-    seen = []
-    results = computed(iter(Pages(5)), seen.append)
-    assert next(results) == (0, None)
-    deadline = time.monotonic() + 10
-    while seen != [0, 1] and time.monotonic() < deadline:
-        time.sleep(0.001)
-    assert seen == [0, 1], "one page ahead, and no more"
-    results.close()
-
-
-def test_an_error_in_computing_reaches_the_caller_with_its_page():
-    def compute(page):
-        if page == 2:
-            raise FailureError
-        return page
-
-    seen = []
-    with pytest.raises(FailureError):
-        seen.extend(computed(iter(Pages(5)), compute))
-    assert seen == [(0, 0), (1, 1)]
 
 
 @BOTH
