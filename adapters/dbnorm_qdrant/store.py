@@ -223,7 +223,7 @@ class QdrantStore(Store):
         for start in range(0, len(vectors), _WRITE_BATCH):
             rows = vectors[start : start + _WRITE_BATCH].tolist()
             points = [
-                models.PointStruct(
+                models.PointStruct.model_construct(
                     id=first + start + row, vector=vector, payload={"bank": bank, **weights[start + row]}
                 )
                 for row, vector in enumerate(rows)
@@ -307,8 +307,11 @@ class QdrantStore(Store):
     ) -> None:
         if not ids:
             return
+        # made without validation, which would take longer than the writing: all values are our own
         operations = [
-            models.SetPayloadOperation(set_payload=models.SetPayload(payload=payloads[item], points=[item], key=key))
+            models.SetPayloadOperation.model_construct(
+                set_payload=models.SetPayload.model_construct(payload=payloads[item], points=[item], key=key)
+            )
             for item in ids
         ]
         self.client.batch_update_points(self.collection, operations, wait=wait)
