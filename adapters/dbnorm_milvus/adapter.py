@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from pymilvus import MilvusClient
+from pymilvus import MilvusClient, MilvusException
 
 from dbnorm_milvus.results import SAME_SCALE, keep_hits
 from dbnorm_milvus.store import MilvusStore
@@ -27,7 +27,7 @@ from dbnorm_vdb.lookup import StatisticsLookup
 from dbnorm_vdb.methods import Method, adjustment_range
 from dbnorm_vdb.parameters import check_count
 from dbnorm_vdb.reranking import rerank
-from dbnorm_vdb.serving import DEFAULT_STATISTICS_TTL, SearchPlan
+from dbnorm_vdb.serving import DEFAULT_STATISTICS_TTL, SearchPlan, logger
 from dbnorm_vdb.statistics import CollectionStatistics, ItemId, ItemStatistics, Metric
 from dbnorm_vdb.store import Hit
 from dbnorm_vdb.targets import Target
@@ -215,18 +215,30 @@ class MilvusAdapter(NormalizedCollection):
         computed = self._new_items(matrix) if there else None
         result = write(self.collection_name, data=data, timeout=timeout, partition_name=partition_name, **kwargs)
         if computed is not None:
-            statistics, items = computed
-            written = result.get("ids") or result.get("primary_keys")
+            written = result.get("ids") or result.get("primary_keys")  # the server may have made them
             ids = [written[row] if written else rows[row][self._store.primary_field] for row in there]
-            known = np.flatnonzero(~np.isnan(items.bias(next(iter(statistics.columns)))))
-            ids, items = [ids[row] for row in known], items[known]
-            if ids:
-                self._store.write_items(
-                    statistics.generation, ids, items, columns=list(statistics.columns), replace=True
-                )
-                if self._lookup is not None and self._lookup.generation == statistics.generation:
-                    self._lookup.replace(ids, items)
+            self._write_statistics(ids, *computed)
         return result
+
+    def _write_statistics(self, ids: Sequence[ItemId], statistics: CollectionStatistics, items: ItemStatistics) -> None:
+        """Store the statistics of rows that are written; failing at it must not look like failing to write them."""
+        known = np.flatnonzero(~np.isnan(items.bias(next(iter(statistics.columns))))).tolist()
+        ids, items = [ids[row] for row in known], items[np.array(known, dtype=np.intp)]
+        try:
+            if ids:
+                columns = list(statistics.columns)
+                self._store.write_items(statistics.generation, ids, items, columns=columns, replace=True)
+        except MilvusException:
+            logger.warning(
+                "collection %r: %d rows were written, but not their statistics; call refresh()",
+                self.collection_name,
+                len(ids),
+                exc_info=True,
+            )
+            return
+        lookup = self._lookup
+        if lookup is not None and lookup.generation == statistics.generation:
+            lookup.replace(ids, items)
 
     def nearest(
         self,

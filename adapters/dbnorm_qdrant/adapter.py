@@ -196,6 +196,10 @@ class QdrantAdapter(NormalizedCollection):
     def _with_statistics(self, points: Any) -> Any:
         """The points with our key in their payload, as far as statistics can be computed for them."""
         batch = points if isinstance(points, models.Batch) else None
+        if batch is None:
+            points = points if isinstance(points, Sequence) else list(points)
+            if not all(isinstance(point, (models.PointStruct, grpc.PointStruct)) for point in points):
+                return points  # the client says what is wrong with them
         structs = as_structs(points)
         info = self._store.describe()
         there, matrix = dense_vectors([vector_of(point, info.name) for point in structs], info.dimension)

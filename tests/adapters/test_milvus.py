@@ -247,3 +247,33 @@ def test_companions_whose_record_was_lost_are_dropped(milvus_lite: MilvusEngine)
     adapter.drop()
     assert milvus_lite.snapshot(collection) == before
     milvus_lite.drop_collection(collection)
+
+
+def test_rows_are_written_even_if_their_statistics_cannot_be(
+    milvus_lite: MilvusEngine, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And what the client makes of keys and arguments stays its own."""
+    client = milvus_lite.client()
+    collection = milvus_lite.create(WORLD.items)
+    adapter = milvus_lite.adapter(collection)
+    WORLD.fit(adapter)
+    companion = f"{collection}__dbnorm"
+    rows = [{"key": 70, "vector": WORLD.items[0].tolist(), "number": 70, "title": "a"}]
+    own = client.upsert(collection, [{**rows[0], "key": 71}])
+    assert adapter.upsert(rows).keys() == own.keys()
+    assert adapter.upsert(rows[0]).keys() == own.keys()
+    assert adapter.insert([{**rows[0], "key": 72}])["insert_count"] == 1
+    assert rows == [{"key": 70, "vector": WORLD.items[0].tolist(), "number": 70, "title": "a"}]
+    ids, items = adapter._store.items(adapter.status().active.generation, [0, 70, 71, 72], ["query", "gallery"])
+    assert sorted(ids) == [0, 70, 72]
+    np.testing.assert_allclose(items.query_bias, items.query_bias[0], atol=1e-6)
+    with pytest.raises(MilvusException) as theirs:
+        client.upsert(collection, [{"key": 73, "vector": [1.0, 2.0], "number": 1, "title": "a"}])
+    with pytest.raises(MilvusException) as ours:
+        adapter.upsert([{"key": 73, "vector": [1.0, 2.0], "number": 1, "title": "a"}])
+    assert type(ours.value) is type(theirs.value)
+    client.drop_collection(companion)
+    assert adapter.upsert([{**rows[0], "key": 74}])["upsert_count"] == 1
+    assert "1 rows were written, but not their statistics; call refresh()" in caplog.text
+    adapter.drop()
+    milvus_lite.drop_collection(collection)

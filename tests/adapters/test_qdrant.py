@@ -10,6 +10,7 @@ import pytest
 from adapters.world import World
 from harness import QdrantEngine
 from qdrant_client import QdrantClient, grpc, models
+from qdrant_client.conversions.conversion import RestToGrpc
 
 import dbnorm_vdb as db
 from dbnorm_qdrant import QdrantAdapter
@@ -249,5 +250,36 @@ def test_a_refit_leaves_only_its_own_banks(qdrant_local: QdrantEngine) -> None:
         names = [c.name for c in adapter.client.get_collections().collections if c.name.startswith(f"{collection}_")]
         assert len(names) == 1
         assert adapter.client.count(names[0]).count == len(WORLD.query_bank) + len(WORLD.gallery_bank)
+    adapter.drop()
+    qdrant_local.drop_collection(collection)
+
+
+def test_upsert_takes_what_the_client_takes(qdrant_local: QdrantEngine) -> None:
+    client = qdrant_local.client()
+    collection = qdrant_local.create(WORLD.items)
+    adapter = qdrant_local.adapter(collection)
+    generation = WORLD.fit(adapter).statistics.generation
+    vector = WORLD.items[0].tolist()
+    point = models.PointStruct(id=100, vector=vector, payload={"title": "a"})
+    before = point.model_copy(deep=True)
+    as_grpc = RestToGrpc.convert_point_struct(point.model_copy(update={"id": 102}))
+    batch = models.Batch(ids=[103, 104], vectors=[vector, vector], payloads=[{"title": "b"}, {}])
+    result = adapter.upsert([point])
+    assert result.status == models.UpdateStatus.COMPLETED
+    assert point == before, "the caller's objects stay as they are"
+    adapter.upsert(models.PointStruct(id=i, vector=vector) for i in (101,))
+    adapter.upsert([as_grpc])
+    adapter.upsert(points=batch, wait=True)
+    adapter.upsert(models.Batch(ids=[105], vectors=[vector]), ordering=models.WriteOrdering.STRONG)
+    ids, items = adapter._store.items(generation, [0, *range(100, 106)], ["query", "gallery"])
+    assert sorted(ids) == [0, *range(100, 106)]
+    np.testing.assert_allclose(items.query_bias, items.query_bias[0], atol=1e-5)
+    (found,) = [hit for hit in adapter.query_points(vector, limit=100).points if hit.id == 103]
+    assert found.payload == {"title": "b"}
+    for bad in ([{"id": 7}], [models.PointStruct(id=106, vector=[1.0, 2.0])], "points"):
+        with pytest.raises(Exception, match=r".") as own:
+            client.upsert(collection, bad)
+        with pytest.raises(type(own.value)):
+            adapter.upsert(bad)
     adapter.drop()
     qdrant_local.drop_collection(collection)
