@@ -7,6 +7,7 @@ import importlib.util
 import logging
 import warnings
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from harness import Engine, MilvusEngine, QdrantEngine, servers_from_environment
@@ -51,22 +52,42 @@ def milvus_2_3_5(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     """The real server, from its wheel; it listens on loopback."""
     if importlib.util.find_spec("milvus") is None:
         pytest.skip("the wheel milvus==2.3.5 exists for linux on x86_64 only")
-    from milvus import MilvusServer
-
     logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
-    server = MilvusServer()
-    server.set_base_dir(str(tmp_path_factory.mktemp("milvus")))
+    server = started_milvus(tmp_path_factory)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ResourceWarning)  # looking for free ports, the wheel leaves sockets open
-            server.start()
-            gc.collect()
         location = f"http://127.0.0.1:{server.listen_port}"
         client = MilvusClient(location)
         yield MilvusEngine("milvus-2.3.5", client, location)
         client.close()
     finally:
         server.stop()
+
+
+def started_milvus(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A running server. On a busy machine one in some starts never gets healthy, so there are three attempts."""
+    from milvus import MilvusServer
+
+    for attempt in (1, 2, 3):
+        server = MilvusServer(wait_for_started=False)
+        server.set_base_dir(str(tmp_path_factory.mktemp("milvus")))
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter(
+                    "ignore", ResourceWarning
+                )  # looking for free ports, the wheel leaves sockets open
+                server.start()
+                server.wait_started(timeout=90_000)
+                gc.collect()
+        except (TimeoutError, RuntimeError):
+            server.stop()
+            if attempt == 3:
+                raise
+        except BaseException:
+            server.stop()
+            raise
+        else:
+            return server
+    raise AssertionError("unreachable")
 
 
 @pytest.fixture(scope="session")
