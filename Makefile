@@ -5,7 +5,7 @@ BIN := .venv/bin
 .PHONY: demo test lint clean
 
 demo: .venv/.demo  ## hubs before and after, on real data, on the embedded engines
-	$(BIN)/dbnorm-vdb demo
+	$(BIN)/dbnorm-vdb demo $(DEMO)
 
 test: .venv/.test  ## the whole suite
 	$(BIN)/python -m pytest -n 2 --dist loadgroup

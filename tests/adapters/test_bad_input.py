@@ -33,6 +33,16 @@ def fitted(engine: Engine) -> Iterator[tuple[str, Any]]:
     engine.drop_collection(collection)
 
 
+@pytest.fixture(scope="module")
+def quick_fitted(quick_engine: Engine) -> Iterator[tuple[str, Any]]:
+    collection = quick_engine.create(WORLD.items)
+    adapter = quick_engine.adapter(collection)
+    WORLD.fit(adapter)
+    yield collection, adapter
+    adapter.drop()
+    quick_engine.drop_collection(collection)
+
+
 BAD_FITS: dict[str, tuple[tuple[Any, ...], dict[str, Any], type[Exception], str]] = {
     "query bank of another dimension": ((Q[:, :5], G), {}, db.DimensionMismatchError, "query bank: .* 5 .* 8"),
     "gallery bank of another dimension": ((Q, G[:, :5]), {}, db.DimensionMismatchError, "gallery bank: .* 5 .* 8"),
@@ -70,15 +80,15 @@ BAD_FITS: dict[str, tuple[tuple[Any, ...], dict[str, Any], type[Exception], str]
 
 
 @pytest.mark.parametrize("case", BAD_FITS)
-def test_bad_fits_write_nothing(engine: Engine, fitted: tuple[str, Any], case: str) -> None:
+def test_bad_fits_write_nothing(quick_engine: Engine, quick_fitted: tuple[str, Any], case: str) -> None:
     banks, settings, error, message = BAD_FITS[case]
-    collection, adapter = fitted
-    before = engine.snapshot(collection)
+    collection, adapter = quick_fitted
+    before = quick_engine.snapshot(collection)
     with pytest.raises(error, match=message) as caught:
         adapter.fit(*banks, **settings)
     assert type(caught.value) is error
     assert isinstance(caught.value, db.DBNormError)
-    assert engine.snapshot(collection) == before
+    assert quick_engine.snapshot(collection) == before
 
 
 BAD_SEARCHES: dict[str, tuple[np.ndarray, dict[str, Any], type[Exception], str]] = {
