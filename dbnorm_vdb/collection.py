@@ -352,6 +352,7 @@ class NormalizedCollection(Serving, ABC):
         limit: int = 10,
         candidates: int | None = None,
         method: str | Method | None = None,
+        exact: bool = False,
         with_payload: bool = True,
     ) -> list[list[Hit]]:
         """The nearest items of each of the (q, d) `queries`, in engine-neutral form, best first."""

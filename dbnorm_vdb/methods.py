@@ -11,16 +11,16 @@ DBSN (Pan et al., ACM MM 2025) for `sinkhorn`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from dbnorm_vdb.errors import UnsupportedMethodError
-from dbnorm_vdb.statistics import Booleans, CollectionStatistics, Floats, ItemStatistics
+from dbnorm_vdb.statistics import BANKS, BIAS_TOLERANCE, Booleans, CollectionStatistics, Floats, ItemStatistics
 
 # log of the smallest positive float64, and a little less: below every log(s) of a positive s
 _LOG_FLOOR = -745.5
@@ -68,6 +68,32 @@ FITTED_METHODS = (Method.RAW, Method.IS, Method.DIS, Method.DUAL_IS, Method.DUAL
 """The methods that `fit` stores statistics for, and that searches can use."""
 
 
+class Form(NamedTuple):
+    """How the items of one query are scored, once its gates are known.
+
+    Attributes:
+        columns: the biases that are subtracted, weighted by their inverse temperatures; none for raw scores.
+        logarithm: whether `log(s) / beta` is added: `dual_dis` with exactly one gate open.
+    """
+
+    columns: tuple[str, ...]
+    logarithm: bool = False
+
+
+def form_of(method: Method, opened: Mapping[str, bool]) -> Form:
+    """The form of a query's scores.
+
+    Args:
+        method: how to score.
+        opened: of each bank, whether the query's raw top-1 item is in its activation set; read by dynamic methods
+            only.
+    """
+    if not method.dynamic:
+        return Form(method.columns)
+    columns = tuple(name for name in method.columns if opened[name])
+    return Form(columns, logarithm=0 < len(columns) < len(method.columns))
+
+
 @dataclass(frozen=True)
 class Adjustment:
     """What one bias does to `n` items.
@@ -99,33 +125,50 @@ def score(
             methods only.
 
     Returns:
-        (q, n) float64. For `dual_dis` with exactly one gate open, bank B's, that is `s - c_B + log(s) / beta_B`;
+        (q, n) float64, see `score_form`.
+    """
+    if not method.dynamic:
+        return score_form(form_of(method, {}), similarities, adjustments)
+    opened = np.stack([np.asarray(gates[name], dtype=np.bool_) for name in method.banks], axis=1)
+    scores: Floats = np.empty_like(similarities)
+    for state in np.unique(opened, axis=0):
+        rows = (opened == state).all(axis=1)
+        form = form_of(method, dict(zip(method.banks, state.tolist(), strict=True)))
+        scores[rows] = score_form(form, similarities[rows], adjustments)
+    return scores
+
+
+def score_form(form: Form, similarities: Floats, adjustments: Mapping[str, Adjustment]) -> Floats:
+    """Normalised similarities of `n` items for queries whose scores have that form.
+
+    Args:
+        form: how to score.
+        similarities: (..., n) raw similarities, float64.
+        adjustments: of each of `form.columns`.
+
+    Returns:
+        (..., n) float64. For `dual_dis` with exactly one gate open, bank B's, that is `s - c_B + log(s) / beta_B`;
         there the paper's product `s * exp(beta_B (s - b_B))` is not monotone for `s <= 0`, so those items rank
         after every positive one, by `s`; where none is positive (always so for Euclidean) it is `s`. With both
         gates closed it is `s`.
     """
-    names = method.columns
-    if not names:
-        return np.array(similarities)
-    total = sum(adjustments[name].beta for name in names)
-    weights = {name: adjustments[name].beta / total for name in names}
-    adjusted: Floats = np.sum([weights[name] * adjustments[name].values for name in names], axis=0)
-    normalized: Floats = similarities - adjusted
-    if not method.dynamic:
-        return normalized
-    opened = np.stack([np.asarray(gates[name], dtype=np.bool_) for name in names])
-    scores: Floats = np.where(np.all(opened, axis=0)[:, None], normalized, similarities)
-    for name, gate in zip(names, opened, strict=True):
-        alone: Booleans = np.asarray(gate & (opened.sum(axis=0) == 1))
-        if len(names) > 1 and alone.any():
-            scores[alone] = _one_gate(similarities[alone], adjustments[name])
+    if form.logarithm:
+        return _one_gate(similarities, adjustments[form.columns[0]])
+    scores: Floats = np.array(similarities)
+    for name, weight in _weights(form, {name: adjustments[name].beta for name in form.columns}).items():
+        scores -= weight * adjustments[name].values
     return scores
+
+
+def _weights(form: Form, betas: Mapping[str, float]) -> dict[str, float]:
+    total = sum(betas[name] for name in form.columns)
+    return {name: betas[name] / total for name in form.columns}
 
 
 def _one_gate(similarities: Floats, adjustment: Adjustment) -> Floats:
     positive = similarities > 0
     floor = np.where(
-        positive.any(axis=1, keepdims=True), max(adjustment.highest, 0.0) - _LOG_FLOOR / adjustment.beta, 0
+        positive.any(axis=-1, keepdims=True), max(adjustment.highest, 0.0) - _LOG_FLOOR / adjustment.beta, 0
     )
     logarithms = np.log(similarities, out=np.zeros_like(similarities), where=positive)
     return np.where(
@@ -135,16 +178,45 @@ def _one_gate(similarities: Floats, adjustment: Adjustment) -> Floats:
     )
 
 
-def adjustments_of(statistics: CollectionStatistics, items: ItemStatistics) -> dict[str, Adjustment]:
-    """The adjustments of `n` items by each bias of a collection's statistics."""
-    return {
-        name: Adjustment(
-            column.beta,
-            np.nan_to_num(items.bias(name) - column.bias.mean, nan=0.0),
-            column.bias.max - column.bias.mean,
-        )
-        for name, column in statistics.columns.items()
-    }
+def adjustments_of(
+    statistics: CollectionStatistics, items: ItemStatistics, columns: Iterable[str] | None = None
+) -> dict[str, Adjustment]:
+    """The adjustments of `n` items by some biases of a collection's statistics, or by all."""
+    fitted = statistics.columns
+    adjustments: dict[str, Adjustment] = {}
+    for name in fitted if columns is None else columns:
+        beta, bias = fitted[name]
+        values = items.bias(name) - bias.mean
+        values[np.isnan(values)] = 0.0
+        adjustments[name] = Adjustment(beta, values, bias.max - bias.mean)
+    return adjustments
+
+
+# --- bounds ----------------------------------------------------------------------------------------------------------
+
+
+def additive_weights(method: Method, statistics: CollectionStatistics) -> dict[str, float]:
+    """What each bias of a method without gates is multiplied by before it is subtracted; their sum is 1."""
+    form = form_of(method, {})
+    return _weights(form, {name: statistics.columns[name].beta for name in form.columns})
+
+
+def lowest_adjustment(form: Form, statistics: CollectionStatistics) -> float:
+    """The least that this form subtracts from an item's similarity, but for the logarithm: METHODS' `m`.
+
+    Items without statistics have nothing subtracted, so it is at most 0. It allows for the precision in which biases
+    are stored, and for the changes that a refresh considers too small to write.
+    """
+    if not form.columns:
+        return 0.0
+    fitted = statistics.columns
+    weights = _weights(form, {name: fitted[name].beta for name in form.columns})
+    biases = {name: fitted[name].bias for name in form.columns}
+    lowest = sum(weight * (biases[name].min - biases[name].mean) for name, weight in weights.items())
+    if form.columns == BANKS and statistics.lowest_dual_adjustment is not None:
+        lowest = max(lowest, statistics.lowest_dual_adjustment)  # both hold
+    size = max(max(abs(bias.min), abs(bias.max)) for bias in biases.values())
+    return min(lowest, 0.0) - 2 * BIAS_TOLERANCE * (1.0 + size)
 
 
 def adjustment_range(statistics: CollectionStatistics, method: Method) -> tuple[float, float]:
@@ -167,15 +239,22 @@ def check_supported(method: str | Method, statistics: CollectionStatistics) -> M
         UnsupportedMethodError: unknown, not fitted, or in need of a bias that was not fitted.
     """
     method = Method.parse(method)
-    supported = [known for known in FITTED_METHODS if set(known.columns) <= set(statistics.columns)]
-    if method not in supported:
+    fitted = statistics.columns
+    if method not in FITTED_METHODS or any(name not in fitted for name in method.columns):
+        supported = [known.value for known in FITTED_METHODS if set(known.columns) <= set(fitted)]
         raise UnsupportedMethodError(
             f"method {method.value!r} cannot be served by the stored statistics, which support"
-            f" {', '.join(known.value for known in supported)}; fit with what it needs, or pick one of these"
+            f" {', '.join(supported)}; fit with what it needs, or pick one of these"
         )
     return method
 
 
-def order_by(scores: npt.NDArray[Any], similarities: npt.NDArray[Any]) -> npt.NDArray[np.intp]:
-    """Positions by descending score; ties by raw similarity, then by the order given."""
-    return np.lexsort((-similarities, -scores))
+def order_by(
+    scores: npt.NDArray[Any], similarities: npt.NDArray[Any], limit: int | None = None
+) -> npt.NDArray[np.intp]:
+    """Positions of the `limit` best by descending score; ties by raw similarity, then by the order given."""
+    if limit is None or limit >= len(scores):
+        return np.lexsort((-similarities, -scores))
+    worst = np.partition(scores, len(scores) - limit)[len(scores) - limit]
+    rows = np.flatnonzero(scores >= worst)
+    return rows[order_by(scores[rows], similarities[rows])][:limit]

@@ -1,7 +1,8 @@
-"""Candidates and their statistics -> the normalised top-k. Pure: no database, no state."""
+"""Candidates and their statistics -> the normalised top-k, and whether that is the whole gallery's. Pure."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,9 +10,21 @@ import numpy.typing as npt
 
 from dbnorm_vdb.banks import as_array
 from dbnorm_vdb.errors import InvalidVectorsError
-from dbnorm_vdb.methods import Method, adjustments_of, check_supported, order_by, score
+from dbnorm_vdb.methods import (
+    Adjustment,
+    Form,
+    Method,
+    adjustments_of,
+    check_supported,
+    form_of,
+    lowest_adjustment,
+    order_by,
+    score_form,
+)
 from dbnorm_vdb.parameters import check_count
 from dbnorm_vdb.statistics import CollectionStatistics, Floats, ItemStatistics
+
+_BISECTIONS = 60
 
 
 @dataclass(frozen=True)
@@ -21,10 +34,19 @@ class Reranked:
     Attributes:
         order: (k,) positions of the best candidates, best first.
         scores: (k,) their normalised similarities, descending.
+        certified: whether these are the best of the whole gallery, under the order in which the engine returned the
+            candidates: nothing beyond the last candidate can score more than the last of them.
+        margin: their last score minus the most that anything beyond the last candidate can score, which is at least
+            0 where certified; infinite where nothing is beyond, minus infinity where they are fewer than asked for.
+        reach: the raw similarity down to which all items must be candidates for a certified result, as far as these
+            can tell; where certified, that of the last candidate.
     """
 
     order: npt.NDArray[np.intp]
     scores: Floats
+    certified: bool
+    margin: float
+    reach: float
 
 
 def rerank(
@@ -34,6 +56,8 @@ def rerank(
     *,
     limit: int | None = None,
     method: str | Method | None = None,
+    complete: bool = False,
+    at_most: float | None = None,
 ) -> Reranked:
     """Normalise the candidates of one query and return the best of them.
 
@@ -44,9 +68,14 @@ def rerank(
         statistics: of the collection, same generation.
         limit: how many to return; None for all.
         method: overrides the fitted default.
+        complete: the candidates are the whole gallery, or all of it that a filter leaves.
+        at_most: leave out those that score more.
 
     Returns:
-        Positions and scores of the best `min(limit, c)`. Ties go by raw similarity, then by the order given.
+        Positions and scores of the best `limit`, or of all if there are fewer. Ties go by raw similarity, then by the
+        order given. And the certificate: every form of score rises with the similarity and falls with the bias, so
+        no item beyond the last candidate can score more than one as similar as that, with the lowest bias of the
+        gallery.
 
     Raises:
         InvalidParameterError: `limit` below 1.
@@ -62,8 +91,41 @@ def rerank(
         raise InvalidVectorsError(f"{int(np.isnan(values).sum())} of {len(values)} similarities are NaN")
     chosen = check_supported(method if method is not None else statistics.method, statistics)
     if not len(values):
-        return Reranked(np.empty(0, dtype=np.intp), values)
-    gates = {name: items.activated(name)[:1] for name in statistics.banks}
-    scores = score(chosen, values[None, :], adjustments_of(statistics, items), gates)[0]
-    order = order_by(scores, values)[:limit]
-    return Reranked(order, scores[order])
+        certified, far = complete, math.inf if complete else -math.inf
+        return Reranked(np.empty(0, dtype=np.intp), values, certified, far, -math.inf)
+    form = form_of(chosen, {name: bool(items.activated(name)[0]) for name in statistics.banks})
+    # one more row than candidates: what would do best beyond the last of them
+    last = float(values.min())
+    lowest = lowest_adjustment(form, statistics)
+    adjustments = {
+        name: Adjustment(one.beta, np.append(one.values, lowest), one.highest)
+        for name, one in adjustments_of(statistics, items, form.columns).items()
+    }
+    scores = score_form(form, np.append(values, last), adjustments)
+    if at_most is None:
+        order = order_by(scores[:-1], values, limit)
+    else:
+        rows = np.flatnonzero(scores[:-1] <= at_most)
+        order = rows[order_by(scores[rows], values[rows], limit)]
+    best = scores[order]
+    if complete:
+        return Reranked(order, best, True, math.inf, last)
+    if not len(order) or (limit is not None and len(order) < limit):
+        return Reranked(order, best, False, -math.inf, -math.inf)
+    margin = float(best[-1] - scores[-1])
+    if margin >= 0:
+        return Reranked(order, best, True, margin, last)
+    return Reranked(order, best, False, margin, _reach(form, float(best[-1]), last, lowest, statistics))
+
+
+def _reach(form: Form, worst: float, last: float, lowest: float, statistics: CollectionStatistics) -> float:
+    """The raw similarity, below that of the last candidate, at which nothing can score more than `worst`."""
+    wanted = worst + lowest
+    if not form.logarithm:
+        return wanted
+    beta = statistics.columns[form.columns[0]].beta
+    low, high = 0.0, last  # of `s + log(s) / beta`; positive, since otherwise the result were certified
+    for _ in range(_BISECTIONS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if middle + math.log(middle) / beta < wanted else (low, middle)
+    return low

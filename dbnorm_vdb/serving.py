@@ -1,18 +1,20 @@
-"""What searches need: which statistics are active, how a search is to be run, and what to do when there are none."""
+"""Searches: which statistics are active, how a search is run, and what to do when there are none."""
 
 from __future__ import annotations
 
 import logging
 import threading
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 from dbnorm_vdb.biases import BankBiases
 from dbnorm_vdb.errors import InvalidParameterError, NotFittedError, StatisticsMismatchError
 from dbnorm_vdb.ledger import Ledger
 from dbnorm_vdb.methods import Method, check_supported
 from dbnorm_vdb.parameters import check_count
-from dbnorm_vdb.statistics import CollectionStatistics
+from dbnorm_vdb.reranking import rerank
+from dbnorm_vdb.searching import DEFAULT_MAX_CANDIDATES, Candidates, Fetch, Lookup, Outcome, SearchPlan, next_window
+from dbnorm_vdb.statistics import CollectionStatistics, ItemStatistics
 from dbnorm_vdb.store import Store, VectorInfo
 
 logger = logging.getLogger("dbnorm_vdb")
@@ -20,21 +22,6 @@ logger = logging.getLogger("dbnorm_vdb")
 DEFAULT_STATISTICS_TTL = 5.0
 _WARN_EVERY = 60.0
 _CONFIRM_EVERY = 1.0
-
-
-@dataclass(frozen=True)
-class SearchPlan:
-    """How one search is to be run.
-
-    Attributes:
-        method: `raw` means: hand the call to the client as it is.
-        window: how many candidates to ask the engine for.
-        statistics: of the collection; None for a raw search.
-    """
-
-    method: Method
-    window: int
-    statistics: CollectionStatistics | None
 
 
 class Serving:
@@ -64,7 +51,7 @@ class Serving:
         self._bank_biases: tuple[int, list[BankBiases]] | None = None
         self._cached: tuple[float, CollectionStatistics | None] | None = None
         self._confirmed: dict[int, float] = {}
-        self._warned_at = -_WARN_EVERY
+        self._warned_at: dict[str, float] = {}
 
     @property
     def collection_name(self) -> str:
@@ -80,34 +67,136 @@ class Serving:
         """Close the client, if the adapter was made from a command-line target; the user's own is theirs to close."""
         self._store.close()
 
-    def _plan(self, *, limit: int, offset: int, candidates: int | None, method: str | Method | None) -> SearchPlan:
+    # --- one search --------------------------------------------------------------------------------------------
+
+    def _plan(
+        self,
+        *,
+        limit: int,
+        offset: int = 0,
+        candidates: int | None = None,
+        method: str | Method | None = None,
+        exact: bool = False,
+        max_candidates: int | None = None,
+        explained: bool = False,
+    ) -> SearchPlan:
         """Check a search's own arguments and decide its method and window."""
         check_count(limit, what="limit")
         check_count(offset, what="offset", least=0)
-        if candidates is not None:
-            check_count(candidates, what="candidates")
         wanted = offset + limit
-        if candidates is not None and candidates < wanted:
-            raise InvalidParameterError(
-                f"candidates={candidates} is less than offset + limit = {wanted}: ask for at least as many"
-            )
+        max_window = self._max_window(wanted, candidates, exact, max_candidates)
         chosen = None if method is None else Method.parse(method)
+        raw = SearchPlan(Method.RAW, wanted, wanted, explained=explained)
         if chosen is Method.RAW:
-            return SearchPlan(Method.RAW, wanted, None)
+            return raw
         statistics = self._statistics()
         if statistics is None:
             if chosen is not None or self._on_missing == "error":
                 raise NotFittedError(
                     f"collection {self._store.collection!r} has no statistics; call fit(), or search with method='raw'"
                 )
-            self._warn_missing()
-            return SearchPlan(Method.RAW, wanted, None)
-        chosen = check_supported(chosen or statistics.method, statistics)
-        if chosen is Method.RAW:
-            return SearchPlan(Method.RAW, wanted, None)
-        default = statistics.candidates or max(10 * wanted, 100)
-        window = candidates or max(wanted, min(default, self._store.max_window))
-        return SearchPlan(chosen, window, statistics)
+            self._warn(
+                "no statistics", "serving raw results, there are no statistics; call fit(), or method='raw' to say so"
+            )
+            return raw
+        plan = SearchPlan(
+            check_supported(chosen or statistics.method, statistics),
+            wanted,
+            candidates or self._default_window(statistics, wanted, exact=exact, most=max_window),
+            statistics,
+            max_window,
+            explained,
+            by_default=chosen is None,
+        )
+        return raw if plan.method is Method.RAW else plan
+
+    def _max_window(self, wanted: int, candidates: int | None, exact: bool, max_candidates: int | None) -> int | None:
+        """How far `exact` may widen the window; None if that was not asked for."""
+        for name, count in (("candidates", candidates), ("max_candidates", max_candidates)):
+            if count is not None and check_count(count, what=name) < wanted:
+                raise InvalidParameterError(
+                    f"{name}={count} is less than offset + limit = {wanted}: ask for at least as many"
+                )
+        if not exact:
+            if max_candidates is not None:
+                raise InvalidParameterError(f"max_candidates={max_candidates} bounds exact=True; pass that too")
+            return None
+        most = max_candidates or max(wanted, candidates or 0, min(DEFAULT_MAX_CANDIDATES, self._store.max_window))
+        if candidates is not None and candidates > most:
+            raise InvalidParameterError(f"candidates={candidates} is more than max_candidates={most}")
+        if max_candidates is not None and max_candidates > self._store.max_window:
+            raise InvalidParameterError(
+                f"max_candidates={max_candidates}: {self._store.engine} returns at most {self._store.max_window} hits"
+            )
+        return most
+
+    def _default_window(self, statistics: CollectionStatistics, wanted: int, *, exact: bool, most: int | None) -> int:
+        """The window of a search that names none: the calibrated one, or one that is certified for most queries."""
+        calibration = statistics.calibration
+        window = max(10 * wanted, 100) if calibration is None else calibration.window(wanted, certified=exact)
+        return max(wanted, min(window, self._store.max_window if most is None else most))
+
+    def _search(self, plan: SearchPlan, count: int, fetch: Fetch, lookup: Lookup) -> list[Outcome]:
+        """Fetch the candidates of `count` queries and re-rank them; for an exact search, until all are certified."""
+        outcomes: dict[int, Outcome] = {}
+        pending, window, rounds = list(range(count)), plan.window, 0
+        while pending:
+            rounds += 1
+            asked_at = time.monotonic()
+            found = fetch(pending, window)
+            statistics, items = self._consistent(plan, asked_at, found, lookup)
+            method = plan.method_for(statistics)
+            first = 0
+            for row, candidates in zip(pending, found, strict=True):
+                last = first + len(candidates.similarities)
+                best = rerank(
+                    candidates.similarities,
+                    items[first:last],
+                    statistics,
+                    limit=plan.wanted,
+                    method=method,
+                    complete=last - first < window,
+                    at_most=plan.at_most,
+                )
+                outcomes[row] = Outcome(candidates, best, method, rounds)
+                first = last
+            pending = [row for row in pending if not outcomes[row].best.certified]
+            if plan.max_window is None or not pending:
+                break
+            if window >= plan.max_window:
+                self._warn(
+                    "uncertified",
+                    f"exact=True: {len(pending)} of {count} results could not be certified with {window} candidates;"
+                    " raise max_candidates (an explained search says which results)",
+                )
+                break
+            wider = (
+                next_window(outcomes[row].candidates.similarities, outcomes[row].best.reach, statistics.item_count)
+                for row in pending
+            )
+            window = min(plan.max_window, max(wider))
+        return [outcomes[row] for row in range(count)]
+
+    def _consistent(
+        self, plan: SearchPlan, asked_at: float, found: Sequence[Candidates], lookup: Lookup
+    ) -> tuple[CollectionStatistics, ItemStatistics]:
+        """The statistics of all candidates, of one generation, and those of the collection.
+
+        A certificate needs bounds that hold for every item the engine knew when it was asked: whoever writes an item
+        stores its bounds before, so they are read after.
+        """
+        assert plan.statistics is not None
+        statistics = plan.statistics
+        if plan.explained or plan.max_window is not None:
+            statistics = self._statistics(newer_than=asked_at) or statistics
+        items, outdated = lookup(found, statistics)
+        if outdated:
+            newer = self._newer_statistics(statistics)
+            if newer is not None:
+                return newer, lookup(found, newer)[0]
+        return statistics, items
+
+    # --- the statistics in use ---------------------------------------------------------------------------------
 
     def _statistics(self, *, newer_than: float | None = None) -> CollectionStatistics | None:
         """The active statistics, read again after the time to live, or if they were read before `newer_than`."""
@@ -143,14 +232,12 @@ class Serving:
             self._cached = (time.monotonic(), statistics)
         return statistics
 
-    def _warn_missing(self) -> None:
+    def _warn(self, kind: str, message: str) -> None:
+        """Log a warning, at most once a minute for each kind."""
         now = time.monotonic()
-        if now - self._warned_at >= _WARN_EVERY:
-            self._warned_at = now
-            logger.warning(
-                "collection %r has no statistics: serving raw results; call fit(), or method='raw' to say so",
-                self._store.collection,
-            )
+        if now - self._warned_at.get(kind, -_WARN_EVERY) >= _WARN_EVERY:
+            self._warned_at[kind] = now
+            logger.warning("collection %r: %s", self._store.collection, message)
 
 
 def check_same_vector(

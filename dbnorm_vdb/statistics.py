@@ -6,6 +6,7 @@ The models are read back as untrusted input: bounded in size, validated, and ver
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -24,6 +25,15 @@ MAX_STATE_BYTES = 64 * 1024
 BANKS = ("query", "gallery")
 COLUMNS = ("query", "gallery", "sinkhorn")
 """The biases an item may have: against each bank, and against the weighted query bank."""
+
+BIAS_TOLERANCE = 2e-6
+"""Stored biases that differ by less from what they should be, relatively or absolutely, are left as they are."""
+
+EXACT_SHARE = 0.99
+"""Of the held-out queries whose exact result the default window shall hold."""
+
+CERTIFIED_SHARE = 0.9
+"""Of the held-out queries whose result shall be certified in the first window of an exact search."""
 
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 
@@ -91,6 +101,36 @@ class SinkhornStatistics(_Stored):
     changes: Annotated[tuple[FiniteFloat, ...], Field(max_length=1000)] = ()
 
 
+class Calibration(_Stored):
+    """How large windows have to be, found on bank queries whose own vote was taken out of the biases.
+
+    Attributes:
+        limit: the results of a query that were looked at.
+        query_count: the held-out queries.
+        candidates: the smallest window that holds the exact result of `exact_share` of them.
+        exact_share: at least 0.99, unless no window that was looked at suffices.
+        certified_candidates: the smallest window in which the result of `certified_share` of them is certified.
+        certified_share: at least 0.9, unless no window that was looked at suffices.
+    """
+
+    limit: Annotated[int, Field(ge=1)]
+    query_count: Annotated[int, Field(ge=1)]
+    candidates: Annotated[int, Field(ge=1)]
+    exact_share: Annotated[float, Field(ge=0, le=1)]
+    certified_candidates: Annotated[int, Field(ge=1)]
+    certified_share: Annotated[float, Field(ge=0, le=1)]
+
+    @property
+    def suffices(self) -> bool:
+        """Whether the window is large enough for what it promises; if not, there are hubs beyond any small one."""
+        return self.exact_share >= EXACT_SHARE
+
+    def window(self, wanted: int, *, certified: bool = False) -> int:
+        """How many candidates to fetch for `wanted` results: in proportion, where it is more than were looked at."""
+        window = self.certified_candidates if certified else self.candidates
+        return math.ceil(window * max(1.0, wanted / self.limit))
+
+
 class BiasColumn(NamedTuple):
     """One per-item bias: the inverse temperature it was computed with, and how it is spread over the gallery."""
 
@@ -114,8 +154,8 @@ class CollectionStatistics(_Stored):
             METHODS' certificate for `dual_is`; for one bank it is `bias.min - bias.mean`).
         revision: refreshes since the fit.
         refreshed_at: when the last one was.
-        candidates: the window a search fetches by default (more if it asks for more); None for
-            `max(10 * limit, 100)`.
+        calibration: of the window that a search fetches by default; None where there is no query bank to calibrate
+            it with: then it is `max(10 * limit, 100)`.
     """
 
     generation: Generation
@@ -131,7 +171,7 @@ class CollectionStatistics(_Stored):
     skipped_count: Count = 0
     absent_count: Count = 0
     lowest_dual_adjustment: FiniteFloat | None = None
-    candidates: Annotated[int, Field(ge=1)] | None = None
+    calibration: Calibration | None = None
     fitted_at: datetime
     revision: Count = 0
     refreshed_at: datetime | None = None

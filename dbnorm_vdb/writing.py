@@ -23,6 +23,7 @@ from dbnorm_vdb.methods import Method
 from dbnorm_vdb.pipeline import Pace, WriteBehind, read_ahead
 from dbnorm_vdb.statistics import (
     BANKS,
+    BIAS_TOLERANCE,
     Booleans,
     CollectionStatistics,
     FitClaim,
@@ -39,7 +40,6 @@ CHECKPOINT_EVERY = 10.0
 """Seconds between checkpoints; more where writing one takes long."""
 
 _CHECKPOINT_SHARE = 0.02
-_TOLERANCE = 2e-6
 
 
 @dataclass(frozen=True)
@@ -246,7 +246,9 @@ class GalleryWriter:
             new.activated(bank)[:] = old.activated(bank)
         for row in np.flatnonzero(old.query_activated | old.gallery_activated).tolist():
             flagged[ids[row]] = tuple(bank for bank in BANKS if old.activated(bank)[row])
-        same = [np.isclose(old.bias(name), new.bias(name), rtol=_TOLERANCE, atol=_TOLERANCE) for name in columns]
+        same = [
+            np.isclose(old.bias(name), new.bias(name), rtol=BIAS_TOLERANCE, atol=BIAS_TOLERANCE) for name in columns
+        ]
         return np.flatnonzero(~np.logical_and.reduce(same))
 
     # --- both --------------------------------------------------------------------------------------------------

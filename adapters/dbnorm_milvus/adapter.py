@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,8 @@ from dbnorm_vdb.errors import (
 from dbnorm_vdb.lookup import StatisticsLookup
 from dbnorm_vdb.methods import Method, adjustment_range
 from dbnorm_vdb.parameters import check_count
-from dbnorm_vdb.reranking import rerank
-from dbnorm_vdb.serving import DEFAULT_STATISTICS_TTL, SearchPlan, logger
+from dbnorm_vdb.searching import Candidates, Explained, SearchPlan, explanation_of, raw_explanation
+from dbnorm_vdb.serving import DEFAULT_STATISTICS_TTL, logger
 from dbnorm_vdb.statistics import CollectionStatistics, ItemId, ItemStatistics, Metric
 from dbnorm_vdb.store import Hit
 from dbnorm_vdb.targets import Target
@@ -125,6 +126,8 @@ class MilvusAdapter(NormalizedCollection):
         *,
         candidates: int | None = None,
         method: str | Method | None = None,
+        exact: bool = False,
+        max_candidates: int | None = None,
         **kwargs: Any,
     ) -> Any:
         """`MilvusClient.search` of this collection, with the same arguments and result, normalised.
@@ -135,8 +138,12 @@ class MilvusAdapter(NormalizedCollection):
 
         Args:
             data: (q, d) query vectors.
-            candidates: how many rows to fetch and re-rank per query; default `max(10 * (offset + limit), 100)`.
-            method: instead of the fitted default: `raw`, `is`, `dis`, `dual_is`, `dual_dis`, as far as fitted.
+            candidates: how many rows to fetch and re-rank per query; by default what `fit` found to suffice, or else
+                `max(10 * (offset + limit), 100)`.
+            method: instead of the fitted default: `raw`, `is`, `dis`, `dual_is`, `dual_dis`, ..., as far as fitted.
+            exact: widen the window of each query until its result is certified to be that of the whole collection,
+                or as far as `max_candidates`; a warning is logged where that does not suffice.
+            max_candidates: how far `exact` may go; default 10 000.
             **kwargs: what else the client takes, handed on.
 
         Raises:
@@ -144,11 +151,57 @@ class MilvusAdapter(NormalizedCollection):
             UnsupportedQueryError: grouping, rankers, sparse or text queries: use the client, or `method="raw"`.
             NotFittedError, UnsupportedMethodError: `method` asks for what the statistics cannot serve.
         """
+        return self._search_rows(
+            False,
+            data,
+            filter,
+            limit,
+            output_fields,
+            search_params,
+            timeout,
+            partition_names,
+            anns_field,
+            candidates=candidates,
+            method=method,
+            exact=exact,
+            max_candidates=max_candidates,
+            **kwargs,
+        ).result
+
+    def search_explained(self, *args: Any, **kwargs: Any) -> Explained[Any]:
+        """`search`, and how its results came about: distances and ranks before and after, and the certificates."""
+        return self._search_rows(True, *args, **kwargs)
+
+    def _search_rows(
+        self,
+        explained: bool,
+        data: Any = None,
+        filter: str = "",
+        limit: int = 10,
+        output_fields: list[str] | None = None,
+        search_params: dict[str, Any] | None = None,
+        timeout: float | None = None,
+        partition_names: list[str] | None = None,
+        anns_field: str | None = None,
+        *,
+        candidates: int | None = None,
+        method: str | Method | None = None,
+        exact: bool = False,
+        max_candidates: int | None = None,
+        **kwargs: Any,
+    ) -> Explained[Any]:
         params = dict(search_params or {})
         offset = kwargs.get("offset", params.get("offset")) or 0
-        plan = self._plan(limit=limit, offset=offset, candidates=candidates, method=method)
+        plan = self._plan(
+            limit=limit,
+            offset=offset,
+            candidates=candidates,
+            method=method,
+            exact=exact,
+            max_candidates=max_candidates,
+            explained=explained,
+        )
         arguments: dict[str, Any] = {
-            "data": data,
             "filter": filter,
             "output_fields": output_fields,
             "timeout": timeout,
@@ -156,30 +209,42 @@ class MilvusAdapter(NormalizedCollection):
             "anns_field": self.vector_name if anns_field is None else anns_field,
         }
         if plan.statistics is None:
-            return self.client.search(
-                self.collection_name, limit=limit, search_params=search_params, **arguments, **kwargs
+            results = self.client.search(
+                self.collection_name, data=data, limit=limit, search_params=search_params, **arguments, **kwargs
             )
+            raw = [raw_explanation([*zip(h.ids, h.distances, strict=True)], offset) for h in results if explained]
+            return Explained(results, tuple(raw))
         self._check_query(data, anns_field, kwargs)
         params.pop("offset", None)
         digits = kwargs.pop("round_decimal", params.pop("round_decimal", None))
         kwargs.pop("offset", None)
-        bounds = self._widen_bounds(params, plan)
-        results = self.client.search(
-            self.collection_name, limit=plan.window, search_params=params, **arguments, **kwargs
-        )
-        statistics, items = self._statistics_of(plan.statistics, [item for hits in results for item in hits.ids])
-        first = 0
-        for hits in results:
-            last = first + len(hits.ids)
-            rows, distances = self._rerank(hits, items[first:last], statistics, plan.method)
-            first = last
-            kept = [i for i, distance in enumerate(distances) if self._within(distance, bounds)][
-                offset : offset + limit
+        scale = SAME_SCALE[self._store.describe().metric]
+        radius, range_filter = self._widen_bounds(params, plan)
+        if range_filter is not None:
+            plan = replace(plan, at_most=range_filter * scale)
+        arguments |= {"search_params": params, **kwargs}
+        rounds: list[Any] = []
+
+        def fetch(rows: Sequence[int], window: int) -> list[Candidates]:
+            queries = {"data": data} if not rounds else _some(data, arguments.get("ids"), rows)
+            rounds.append(self.client.search(self.collection_name, limit=window, **{**arguments, **queries}))
+            return [
+                Candidates(hits, hits.ids, np.array(hits.distances, dtype=np.float64) * scale) for hits in rounds[-1]
             ]
-            scores = [distances[i] for i in kept]
+
+        outcomes = self._search(plan, _query_count(data, arguments.get("ids")), fetch, self._statistics_of)
+        results, explanations = rounds[0], []
+        for row, outcome in enumerate(outcomes):
+            distances = (outcome.best.scores * scale).tolist()
+            # a range search of Milvus: radius is the far side, exclusive
+            ranks = [r for r, d in enumerate(distances) if radius is None or d * scale > radius * scale][offset:]
+            if explained:
+                explanations.append(explanation_of(outcome, ranks, lambda score: score * scale))
+            scores = [distances[rank] for rank in ranks]
             rounded = [round(score, digits) for score in scores] if digits and digits > 0 else scores
-            keep_hits(hits, [rows[i] for i in kept], rounded)
-        return results
+            results[row] = outcome.candidates.hits
+            keep_hits(results[row], [int(outcome.best.order[rank]) for rank in ranks], rounded)
+        return Explained(results, tuple(explanations))
 
     def upsert(
         self,
@@ -247,6 +312,7 @@ class MilvusAdapter(NormalizedCollection):
         limit: int = 10,
         candidates: int | None = None,
         method: str | Method | None = None,
+        exact: bool = False,
         with_payload: bool = True,
     ) -> list[list[Hit]]:
         vectors = check_vectors(queries, what="queries", dimension=self._store.describe().dimension)
@@ -260,6 +326,7 @@ class MilvusAdapter(NormalizedCollection):
                 output_fields=fields,
                 candidates=candidates,
                 method=method,
+                exact=exact,
             )
             for hits in results:
                 payloads = [{name: value for name, value in hit["entity"].items() if name != key} for hit in hits]
@@ -267,28 +334,13 @@ class MilvusAdapter(NormalizedCollection):
                 found.append([Hit(item, distance, payload) for item, distance, payload in rows])
         return found
 
-    def _rerank(
-        self, hits: Any, items: ItemStatistics, statistics: CollectionStatistics, method: Method
-    ) -> tuple[list[int], list[float]]:
-        """Rows and distances of the hits of one query, best first."""
-        scale = SAME_SCALE[self._store.describe().metric]
-        similarities = np.array(list(hits.distances), dtype=np.float64) * scale
-        best = rerank(similarities, items, statistics, method=method)
-        return best.order.tolist(), (best.scores * scale).tolist()
-
     def _statistics_of(
-        self, statistics: CollectionStatistics, ids: Sequence[ItemId]
-    ) -> tuple[CollectionStatistics, ItemStatistics]:
-        """The statistics of items, and the generation they are of.
-
-        None of them having any is a sign that another fit has replaced the generation since it was read.
-        """
-        items = self._items(statistics, ids)
-        if len(items) and np.isnan(items.bias(next(iter(statistics.columns)))).all():
-            newer = self._newer_statistics(statistics)
-            if newer is not None:
-                return newer, self._items(newer, ids)
-        return statistics, items
+        self, found: Sequence[Candidates], statistics: CollectionStatistics
+    ) -> tuple[ItemStatistics, bool]:
+        """The statistics of candidates; none of them having any is a sign that the generation has been replaced."""
+        items = self._items(statistics, [item for candidates in found for item in candidates.ids])
+        unknown = len(items) > 0 and bool(np.isnan(items.bias(next(iter(statistics.columns)))).all())
+        return items, unknown
 
     def _items(self, statistics: CollectionStatistics, ids: Sequence[ItemId]) -> ItemStatistics:
         columns = list(statistics.columns)
@@ -345,14 +397,6 @@ class MilvusAdapter(NormalizedCollection):
             params["params"] = inner
         return found["radius"], found["range_filter"]
 
-    def _within(self, distance: float, bounds: tuple[float | None, float | None]) -> bool:
-        """Milvus' range search, on the normalised distance: radius is the far side, exclusive."""
-        scale = SAME_SCALE[self._store.describe().metric]
-        radius, range_filter = bounds
-        return (radius is None or distance * scale > radius * scale) and (
-            range_filter is None or distance * scale <= range_filter * scale
-        )
-
     def _check_query(self, data: Any, anns_field: str | None, kwargs: Mapping[str, Any]) -> None:
         """Refuse what normalisation has no meaning for; the rest of the checking is the client's."""
         if anns_field is not None and anns_field != self.vector_name:
@@ -380,3 +424,15 @@ class MilvusAdapter(NormalizedCollection):
         if self._store.describe().metric is Metric.COSINE and vectors.ndim == 2 and not vectors.any(axis=1).all():
             row = int((~vectors.any(axis=1)).argmax())
             raise ZeroVectorError(f"query vector {row} is all zeros and has no direction; re-embed the query")
+
+
+def _query_count(data: Any, ids: Any) -> int:
+    """How many queries a search has."""
+    return len(data) if data is not None else (1 if isinstance(ids, (int, str)) else len(ids))
+
+
+def _some(data: Any, ids: Any, rows: Sequence[int]) -> dict[str, Any]:
+    """The queries at `rows` of a search, as it takes them."""
+    if data is not None:
+        return {"data": [data[row] for row in rows]}
+    return {"ids": [ids] if isinstance(ids, (int, str)) else [ids[row] for row in rows]}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -13,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from qdrant_client import QdrantClient, grpc, models
 
+from dbnorm_qdrant.formula import check_execution, formula_query, runs_on_server
 from dbnorm_qdrant.payload import (
     as_structs,
     generation_key,
@@ -33,10 +35,18 @@ from dbnorm_vdb.errors import (
     UnsupportedQueryError,
     ZeroVectorError,
 )
-from dbnorm_vdb.methods import Method
-from dbnorm_vdb.reranking import rerank
-from dbnorm_vdb.serving import DEFAULT_STATISTICS_TTL, SearchPlan
-from dbnorm_vdb.statistics import Metric
+from dbnorm_vdb.methods import Method, check_supported
+from dbnorm_vdb.searching import (
+    Candidates,
+    Explained,
+    Explanation,
+    Outcome,
+    SearchPlan,
+    explanation_of,
+    raw_explanation,
+)
+from dbnorm_vdb.serving import DEFAULT_STATISTICS_TTL
+from dbnorm_vdb.statistics import CollectionStatistics, ItemStatistics, Metric
 from dbnorm_vdb.store import KEY, Hit
 from dbnorm_vdb.targets import Target
 
@@ -54,6 +64,9 @@ class QdrantAdapter(NormalizedCollection):
         vector_name: the named vector to normalise; may be left out when there is one.
         on_missing: see `NormalizedCollection`.
         statistics_ttl: see `NormalizedCollection`.
+        execution: where searches are re-ranked. "client": here, from all candidates and their payload. "server": by
+            Qdrant, from the stored statistics, so that only `limit` points cross the network; for the methods without
+            gates, and without `exact` or explanation. "auto": on the server where that is possible.
 
     Example:
         >>> images = QdrantAdapter(client, "images")  # doctest: +SKIP
@@ -69,7 +82,10 @@ class QdrantAdapter(NormalizedCollection):
         *,
         on_missing: str = "raw",
         statistics_ttl: float = DEFAULT_STATISTICS_TTL,
+        execution: str = "client",
     ) -> None:
+        check_execution(execution)
+        self._execution = execution
         self.client = client
         super().__init__(
             QdrantStore(client, collection_name, vector_name), on_missing=on_missing, statistics_ttl=statistics_ttl
@@ -131,6 +147,9 @@ class QdrantAdapter(NormalizedCollection):
         *,
         candidates: int | None = None,
         method: str | Method | None = None,
+        exact: bool = False,
+        max_candidates: int | None = None,
+        execution: str | None = None,
         **kwargs: Any,
     ) -> models.QueryResponse:
         """`QdrantClient.query_points` of this collection, with the same arguments and result, normalised.
@@ -141,21 +160,80 @@ class QdrantAdapter(NormalizedCollection):
 
         Args:
             query: a vector, a point id or a `NearestQuery`; other kinds have no normalised form.
-            candidates: how many points to fetch and re-rank; default `max(10 * (offset + limit), 100)`.
-            method: instead of the fitted default: `raw`, `is`, `dis`, `dual_is`, `dual_dis`, as far as fitted.
+            candidates: how many points to fetch and re-rank; by default what `fit` found to suffice, or else
+                `max(10 * (offset + limit), 100)`.
+            method: instead of the fitted default: `raw`, `is`, `dis`, `dual_is`, `dual_dis`, ..., as far as fitted.
+            exact: widen the window until the result is certified to be that of the whole collection, or as far as
+                `max_candidates`; a warning is logged where that does not suffice.
+            max_candidates: how far `exact` may go; default 10 000.
+            execution: instead of the adapter's: "client", "server" or "auto".
             **kwargs: what else the client takes (`consistency`, `timeout`, ...), handed on.
 
         Raises:
             InvalidParameterError, NonFiniteVectorError, ZeroVectorError: bad `limit`, `candidates` or query vector.
             UnsupportedQueryError: prefetch, fusion, recommendation, ...: use the client, or `method="raw"`.
-            NotFittedError, UnsupportedMethodError: `method` asks for what the statistics cannot serve.
+            NotFittedError, UnsupportedMethodError: `method` asks for what the statistics cannot serve, or
+                `execution="server"` for what the server cannot compute.
         """
-        plan = self._plan(limit=limit, offset=offset or 0, candidates=candidates, method=method)
+        return self._query_points(
+            False,
+            query,
+            using,
+            prefetch,
+            query_filter,
+            search_params,
+            limit,
+            offset,
+            with_payload,
+            with_vectors,
+            score_threshold,
+            candidates=candidates,
+            method=method,
+            exact=exact,
+            max_candidates=max_candidates,
+            execution=execution,
+            **kwargs,
+        ).result
+
+    def query_points_explained(self, *args: Any, **kwargs: Any) -> Explained[models.QueryResponse]:
+        """`query_points`, and how its result came about: scores and ranks before and after, and the certificate."""
+        return self._query_points(True, *args, **kwargs)
+
+    def _query_points(
+        self,
+        explained: bool,
+        query: Any = None,
+        using: str | None = None,
+        prefetch: Any = None,
+        query_filter: Any = None,
+        search_params: Any = None,
+        limit: int = 10,
+        offset: int | None = None,
+        with_payload: Any = True,
+        with_vectors: bool | list[str] = False,
+        score_threshold: float | None = None,
+        *,
+        candidates: int | None = None,
+        method: str | Method | None = None,
+        exact: bool = False,
+        max_candidates: int | None = None,
+        execution: str | None = None,
+        **kwargs: Any,
+    ) -> Explained[models.QueryResponse]:
+        plan = self._plan(
+            limit=limit,
+            offset=offset or 0,
+            candidates=candidates,
+            method=method,
+            exact=exact,
+            max_candidates=max_candidates,
+            explained=explained,
+        )
+        on_server = runs_on_server(self._execution if execution is None else execution, plan)
         selector = rest_selector(with_payload)
         arguments: dict[str, Any] = {
             "query": query,
             "using": self.vector_name or None if using is None else using,
-            "prefetch": prefetch,
             "query_filter": query_filter,
             "search_params": search_params,
             "with_vectors": with_vectors,
@@ -164,21 +242,56 @@ class QdrantAdapter(NormalizedCollection):
         if plan.statistics is None:
             response = self.client.query_points(
                 self.collection_name,
+                prefetch=prefetch,
                 limit=limit,
                 offset=offset,
                 with_payload=with_payload,
                 score_threshold=score_threshold,
                 **arguments,
             )
-            return response.model_copy(update={"points": [_clean(point, selector) for point in response.points]})
+            points = [_clean(point, selector) for point in response.points]
+            hits = [(point.id, point.score) for point in points]
+            return _explained(response, points, *([raw_explanation(hits, offset or 0)] if explained else []))
         self._check_query(query, using, prefetch, plan)
-        response = self.client.query_points(
-            self.collection_name, limit=plan.window, with_payload=with_our_key(selector), **arguments
+        metric = self._store.describe().metric
+        if on_server:
+            arguments = {**arguments, "with_payload": with_our_key(selector), "limit": limit, "offset": offset}
+            response = self._query_on_server(plan, arguments)
+            points = [_clean(point, selector, _to_engine(point.score, metric)) for point in response.points]
+            return _explained(response, [points[row] for row in self._passing(points, score_threshold)])
+        responses: list[models.QueryResponse] = []
+
+        def fetch(rows: Sequence[int], window: int) -> list[Candidates]:
+            responses[:] = [
+                self.client.query_points(
+                    self.collection_name, limit=window, with_payload=with_our_key(selector), **arguments
+                )
+            ]
+            return [self._candidates(responses[0].points)]
+
+        (outcome,) = self._search(plan, 1, fetch, _lookup)
+        points = self._points(outcome, selector)
+        kept = [rank for rank in self._passing(points, score_threshold) if rank >= (offset or 0)]
+        return _explained(
+            responses[0],
+            [points[rank] for rank in kept],
+            *([explanation_of(outcome, kept, lambda score: _to_engine(score, metric))] if explained else []),
         )
-        points = self._rerank(response.points, plan, (offset or 0) + limit, selector)
-        if score_threshold is not None:
-            points = [point for point in points if self._passes(point.score, score_threshold)]
-        return response.model_copy(update={"points": points[offset or 0 :]})
+
+    def _query_on_server(self, plan: SearchPlan, arguments: Mapping[str, Any]) -> models.QueryResponse:
+        """Let the server re-rank: the candidates are a prefetch, the normalised score a formula."""
+        assert plan.statistics is not None
+        statistics, method = plan.statistics, plan.method
+        metric = self._store.describe().metric
+        response = self.client.query_points(
+            self.collection_name, **formula_query(statistics, method, metric, plan.window, arguments)
+        )
+        payloads = [point.payload for point in response.points]
+        outdated = item_statistics(payloads, statistics.generation)[1]
+        if outdated and (newer := self._newer_statistics(statistics)) is not None:
+            method = check_supported(plan.method_for(newer), newer)
+            return self._query_on_server(replace(plan, statistics=newer, method=method), arguments)
+        return response
 
     def upsert(
         self,
@@ -222,50 +335,55 @@ class QdrantAdapter(NormalizedCollection):
         limit: int = 10,
         candidates: int | None = None,
         method: str | Method | None = None,
+        exact: bool = False,
         with_payload: bool = True,
     ) -> list[list[Hit]]:
         vectors = check_vectors(queries, what="queries", dimension=self._store.describe().dimension)
-        plan = self._plan(limit=limit, offset=0, candidates=candidates, method=method)
-        found: list[list[Hit]] = []
+        plan = self._plan(limit=limit, candidates=candidates, method=method, exact=exact)
+        found: list[list[models.ScoredPoint]] = []
         for start in range(0, len(vectors), _BATCH):
-            requests = [
-                models.QueryRequest(
-                    query=vector,
-                    using=self.vector_name or None,
-                    limit=plan.window,
-                    with_payload=with_our_key(with_payload),
-                )
-                for vector in vectors[start : start + _BATCH].tolist()
-            ]
-            for response in self.client.query_batch_points(self.collection_name, requests):
-                points = (
-                    self._rerank(response.points, plan, limit, with_payload)
-                    if plan.statistics
-                    else [_clean(point, with_payload) for point in response.points[:limit]]
-                )
-                found.append([Hit(point.id, point.score, point.payload or {}) for point in points])
-        return found
+            batch = vectors[start : start + _BATCH].tolist()
 
-    def _rerank(
-        self, points: Sequence[models.ScoredPoint], plan: SearchPlan, limit: int, selector: Any
-    ) -> list[models.ScoredPoint]:
-        assert plan.statistics is not None
-        payloads = [point.payload for point in points]
-        statistics = plan.statistics
-        items, outdated = item_statistics(payloads, statistics.generation)
-        if outdated and (newer := self._newer_statistics(statistics)) is not None:
-            statistics = newer
-            items, _ = item_statistics(payloads, statistics.generation)
+            def fetch(rows: Sequence[int], window: int, batch: Any = batch) -> list[Candidates]:
+                requests = [
+                    models.QueryRequest(
+                        query=batch[row],
+                        using=self.vector_name or None,
+                        limit=window,
+                        with_payload=with_our_key(with_payload),
+                    )
+                    for row in rows
+                ]
+                responses = self.client.query_batch_points(self.collection_name, requests)
+                return [self._candidates(response.points) for response in responses]
+
+            if plan.statistics is None:
+                raw = fetch(range(len(batch)), limit)
+                found += [[_clean(point, with_payload) for point in candidates.hits] for candidates in raw]
+            else:
+                outcomes = self._search(plan, len(batch), fetch, _lookup)
+                found += [self._points(outcome, with_payload) for outcome in outcomes]
+        return [[Hit(point.id, point.score, point.payload or {}) for point in points] for points in found]
+
+    def _candidates(self, points: Sequence[models.ScoredPoint]) -> Candidates:
+        scores = np.array([point.score for point in points], dtype=np.float64)
+        euclidean = self._store.describe().metric is Metric.EUCLIDEAN
+        return Candidates(points, [point.id for point in points], -np.square(scores) if euclidean else scores)
+
+    def _points(self, outcome: Outcome, selector: Any) -> list[models.ScoredPoint]:
+        """The best points with their normalised scores, best first."""
         metric = self._store.describe().metric
-        similarities = [_to_similarity(point.score, metric) for point in points]
-        best = rerank(similarities, items, statistics, limit=limit, method=plan.method)
         return [
-            _clean(points[row], selector, _to_engine(score, metric))
-            for row, score in zip(best.order.tolist(), best.scores.tolist(), strict=True)
+            _clean(outcome.candidates.hits[row], selector, _to_engine(score, metric))
+            for row, score in zip(outcome.best.order.tolist(), outcome.best.scores.tolist(), strict=True)
         ]
 
-    def _passes(self, score: float, threshold: float) -> bool:
-        return score <= threshold if self._store.describe().metric is Metric.EUCLIDEAN else score >= threshold
+    def _passing(self, points: Sequence[models.ScoredPoint], threshold: float | None) -> list[int]:
+        """Positions of the points that pass the score threshold."""
+        if threshold is None:
+            return list(range(len(points)))
+        sign = -1.0 if self._store.describe().metric is Metric.EUCLIDEAN else 1.0
+        return [row for row, point in enumerate(points) if sign * point.score >= sign * threshold]
 
     def _check_query(self, query: Any, using: str | None, prefetch: Any, plan: SearchPlan) -> None:
         """Refuse what normalisation has no meaning for; the rest of the checking is the client's."""
@@ -292,15 +410,22 @@ class QdrantAdapter(NormalizedCollection):
             raise ZeroVectorError("the query vector is all zeros and has no direction; re-embed the query")
 
 
+def _explained(
+    response: models.QueryResponse, points: list[models.ScoredPoint], *queries: Explanation
+) -> Explained[models.QueryResponse]:
+    return Explained(response.model_copy(update={"points": points}), queries)
+
+
+def _lookup(found: Sequence[Candidates], statistics: CollectionStatistics) -> tuple[ItemStatistics, bool]:
+    payloads = [point.payload for candidates in found for point in candidates.hits]
+    return item_statistics(payloads, statistics.generation)
+
+
 def _clean(point: models.ScoredPoint, selector: Any, score: float | None = None) -> models.ScoredPoint:
     update: dict[str, Any] = {"payload": without_our_key(point.payload, selector)}
     if score is not None:
         update["score"] = score
     return point.model_copy(update=update)
-
-
-def _to_similarity(score: float, metric: Metric) -> float:
-    return -score * score if metric is Metric.EUCLIDEAN else score
 
 
 def _to_engine(similarity: float, metric: Metric) -> float:

@@ -18,7 +18,7 @@ from dbnorm_vdb import (
     StatisticsFormatError,
     StoredState,
 )
-from dbnorm_vdb.statistics import FORMAT_VERSION, MAX_STATE_BYTES, FitClaim
+from dbnorm_vdb.statistics import FORMAT_VERSION, MAX_STATE_BYTES, Calibration, FitClaim
 
 BANK = BankStatistics(
     beta=20.0,
@@ -40,7 +40,9 @@ STATISTICS = CollectionStatistics(
     item_count=1872,
     skipped_count=2,
     lowest_dual_adjustment=-0.31,
-    candidates=200,
+    calibration=Calibration(
+        limit=10, query_count=50, candidates=80, exact_share=0.99, certified_candidates=200, certified_share=0.9
+    ),
     fitted_at=datetime(2024, 5, 6, 7, 8, 9, 123456, tzinfo=timezone.utc),
     library_version="1.2.3",
 )
@@ -151,7 +153,7 @@ def test_another_format_version_is_refused_before_anything_else_is_read(version)
         ("active.item_count", "many"),
         ("active.item_count", -1),
         ("active.skipped_count", -1),
-        ("active.candidates", 0),
+        ("active.calibration.candidates", 0),
         ("active.fitted_at", "yesterday"),
         ("active.vector", "v" * 2000),
         ("active.lowest_dual_adjustment", float("nan")),
