@@ -30,6 +30,7 @@ from dbnorm_vdb.console import (
 )
 from dbnorm_vdb.demo import load_pictures, run_demo
 from dbnorm_vdb.errors import InvalidInputError, InvalidParameterError
+from dbnorm_vdb.summaries import in_words
 from dbnorm_vdb.targets import EXAMPLES, Target, adapter_class, open_target
 from dbnorm_vdb.version import __version__
 
@@ -156,6 +157,8 @@ def fit(
         + (f", {summary.missing_count} lack statistics (dbnorm-vdb refresh)" if summary.missing_count else "")
         + f"; searches now use {summary.statistics.method}"
     )
+    if summary.statistics.calibration is not None:
+        output.print(f"candidates: {in_words(summary.statistics.calibration)}")
 
 
 @app.command()

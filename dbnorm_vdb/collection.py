@@ -25,7 +25,7 @@ from dbnorm_vdb.parameters import check_count
 from dbnorm_vdb.serving import Serving, check_same_vector, logger
 from dbnorm_vdb.statistics import CollectionStatistics, FitClaim, ItemStatistics
 from dbnorm_vdb.store import Hit, VectorInfo
-from dbnorm_vdb.summaries import FitSummary, RefreshSummary, Status
+from dbnorm_vdb.summaries import FitSummary, RefreshSummary, Status, in_words
 from dbnorm_vdb.targets import Target
 from dbnorm_vdb.writing import Execution, GalleryWriter, Progress, sample_vectors, stored_banks, work_key
 
@@ -127,6 +127,8 @@ class NormalizedCollection(Serving, ABC):
             raise
         self._remember(statistics)
         self._clean_up(claim, active.generation if active else None)
+        if statistics.calibration is not None and not statistics.calibration.suffices:
+            logger.warning("collection %r: %s", self._store.collection, in_words(statistics.calibration))
         return FitSummary(
             statistics=statistics,
             item_count=statistics.item_count,

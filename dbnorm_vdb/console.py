@@ -27,7 +27,7 @@ from rich.text import Text
 
 from dbnorm_vdb.demo import DemoReport, Example
 from dbnorm_vdb.store import Hit
-from dbnorm_vdb.summaries import Status
+from dbnorm_vdb.summaries import Status, in_words
 from dbnorm_vdb.writing import Progress as Report
 
 output = Console()
@@ -187,6 +187,8 @@ def print_status(report: Status) -> None:
         ]
         if active.refreshed_at is not None:
             rows.append(("refreshed", f"{_when(active.refreshed_at)}, refresh number {active.revision}"))
+        if active.calibration is not None:
+            rows.append(("candidates", in_words(active.calibration)))
         for name, bank in active.banks.items():
             bias = bank.bias
             rows += [

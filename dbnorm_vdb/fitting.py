@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from dbnorm_vdb.banks import Bank, Vectors, usable_vectors
 from dbnorm_vdb.biases import BankBiases, FittedBank, bank_side, item_side
+from dbnorm_vdb.calibration import Calibrator
 from dbnorm_vdb.errors import EmptyCollectionError, InvalidParameterError, UnsupportedMethodError
 from dbnorm_vdb.kernels import BACKENDS, PRECISIONS, SinkhornWeights, learn_weights, make_kernel
 from dbnorm_vdb.methods import FITTED_METHODS, Method
@@ -88,6 +89,12 @@ class FitSettings:
         """The inverse temperature of a bank, "query" or "gallery"."""
         return float(self.query_beta if bank == "query" else self.gallery_beta)
 
+    def weights(self, banks: Iterable[str]) -> dict[str, float]:
+        """What each bias of the default method (if that is raw: of all banks) is multiplied by; the sum is 1."""
+        columns = self.method.columns or tuple(banks)
+        betas = {column: self.beta(column) for column in columns}
+        return {column: beta / sum(betas.values()) for column, beta in betas.items()}
+
     def check_banks(self, given: Mapping[str, object]) -> None:
         """Raise UnsupportedMethodError unless the method's banks are given, and at least one bank is."""
         missing = [name for name in self.method.banks if given.get(name) is None]
@@ -153,6 +160,10 @@ class GalleryFit:
             )
             for name, bank in banks.items()
         }
+        query = self._passes["query"].biases.fitted if "query" in banks else None
+        self._calibrator = (
+            Calibrator(query, metric, settings.weights(banks)) if query is not None and len(query.bank) > 1 else None
+        )
         columns = [column for one in self._passes.values() for column in one.biases.fitted.columns]
         self._summaries = {column: _Summary() for column in columns}
         self._dual = _Summary()
@@ -180,6 +191,8 @@ class GalleryFit:
         biases: dict[str, Floats] = {}
         for bank_pass in self._passes.values():
             biases.update(bank_pass.page(kept, vectors))
+        if self._calibrator is not None:
+            self._calibrator.page(vectors, biases)
         for name, values in biases.items():
             self._summaries[name].add(values, self._count)
         if len(self._passes) == 2:
@@ -222,7 +235,7 @@ class GalleryFit:
                 sample_size=sample_size,
                 changes=tuple(changes),
             )
-        return CollectionStatistics(
+        statistics = CollectionStatistics(
             generation=generation,
             method=self._settings.method.value,
             vector=vector,
@@ -238,6 +251,9 @@ class GalleryFit:
             fitted_at=datetime.now(timezone.utc),
             library_version=version,
         )
+        if self._calibrator is None:
+            return statistics
+        return statistics.model_copy(update={"calibration": self._calibrator.result(statistics)})
 
     def _bank_statistics(self, bank_pass: _BankPass, bias: BiasSummary) -> BankStatistics:
         fitted = bank_pass.biases.fitted
@@ -260,6 +276,8 @@ class GalleryFit:
             state |= {f"{name}.{key}": value for key, value in summary.state().items()}
         for name, bank_pass in self._passes.items():
             state |= {f"{name}.{key}": value for key, value in bank_pass.state().items()}
+        if self._calibrator is not None:
+            state |= {f"calibrator.{key}": value for key, value in self._calibrator.state().items()}
         return state
 
     def restore(self, state: Mapping[str, npt.NDArray[Any]]) -> None:
@@ -272,6 +290,8 @@ class GalleryFit:
             summary.restore(_under(name, state))
         for name, bank_pass in self._passes.items():
             bank_pass.restore(_under(name, state))
+        if self._calibrator is not None:
+            self._calibrator.restore(_under("calibrator", state))
         self._count, self._skipped = (int(count) for count in state["counts"])
 
 

@@ -4,10 +4,22 @@ from __future__ import annotations
 
 from pydantic import BaseModel
 
-from dbnorm_vdb.statistics import CollectionStatistics, FitClaim, Metric
+from dbnorm_vdb.statistics import Calibration, CollectionStatistics, FitClaim, Metric
 
 _GROWN = 1.5
 """A collection this many times as large as the one that was fitted deserves another fit."""
+
+
+def in_words(calibration: Calibration) -> str:
+    """What a calibration says of the windows of searches."""
+    words = (
+        f"{calibration.candidates} hold the exact top {calibration.limit} of {calibration.exact_share:.1%} of"
+        f" {calibration.query_count} held-out bank queries; {calibration.certified_candidates} certify it for"
+        f" {calibration.certified_share:.1%}"
+    )
+    if calibration.suffices:
+        return words
+    return f"too many hubs for a small window: {words}; for exact results search with exact=True"
 
 
 class FitSummary(BaseModel):

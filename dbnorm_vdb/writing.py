@@ -347,6 +347,7 @@ def _refreshed(active: CollectionStatistics, fresh: CollectionStatistics) -> Col
             "skipped_count": fresh.skipped_count,
             "absent_count": fresh.absent_count,
             "lowest_dual_adjustment": fresh.lowest_dual_adjustment,
+            "calibration": fresh.calibration,
             "revision": active.revision + 1,
             "refreshed_at": fresh.fitted_at,
         }
