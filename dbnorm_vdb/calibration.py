@@ -31,7 +31,8 @@ QUERIES = 200
 LARGEST_WINDOW = 1000
 
 _BUFFER = 4096
-_LEAST_LEFT = 1e-3  # of a partition without one vote: less would be rounding
+# of a partition without one vote: less would be rounding
+_LEAST_LEFT = {np.dtype(np.float32): 1e-3, np.dtype(np.float64): 1e-9}
 
 
 class Calibrator:
@@ -79,7 +80,7 @@ class Calibrator:
         shares = self._beta * (similarities - bias.astype(similarities.dtype))
         shares += log_votes[:, None].astype(similarities.dtype)
         left = -np.expm1(np.minimum(shares, 0.0))
-        changes: npt.NDArray[Any] = np.log(np.maximum(left, _LEAST_LEFT)) / self._beta
+        changes: npt.NDArray[Any] = np.log(np.maximum(left, _LEAST_LEFT[left.dtype])) / self._beta
         return changes
 
     def _merge(self) -> None:

@@ -114,9 +114,9 @@ def next_window(similarities: Floats, reach: float, item_count: int) -> int:
         return 2 * least
     normal = NormalDist()
     total = item_count + 1
-    tail, body = normal.inv_cdf(1 - count / total), normal.inv_cdf(1 - middle / total)
-    deviation = spread / (tail - body) if tail > body else math.inf
-    beyond = 1 - normal.cdf(tail - (last - reach) / deviation)
+    at_middle, at_last = normal.inv_cdf(1 - middle / total), normal.inv_cdf(1 - count / total)
+    deviation = spread / (at_middle - at_last) if at_middle > at_last else math.inf
+    beyond = 1 - normal.cdf(at_last - (last - reach) / deviation)
     return max(least, min(math.ceil(_SAFETY * total * beyond), item_count + 1))
 
 

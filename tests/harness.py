@@ -18,6 +18,7 @@ from qdrant_client import QdrantClient, models
 from dbnorm_milvus import MilvusAdapter
 from dbnorm_qdrant import QdrantAdapter
 from dbnorm_vdb.collection import NormalizedCollection
+from dbnorm_vdb.searching import Explained
 
 QDRANT_METRICS = {
     "cosine": models.Distance.COSINE,
@@ -81,6 +82,10 @@ class Engine(ABC):
         self, target: Any, collection: str | None, query: np.ndarray, *, limit: int, below: int | None = None, **kw: Any
     ) -> list[Found]:
         """Search an adapter, or a client's `collection`; `below` filters by payload `number < below`."""
+
+    @abstractmethod
+    def explain(self, adapter: Any, queries: np.ndarray, **kw: Any) -> Explained[Any]:
+        """An explained search of an adapter with each of the queries; on Qdrant with the only one."""
 
     @abstractmethod
     def client(self) -> Any: ...
@@ -162,6 +167,10 @@ class QdrantEngine(Engine):
         args = {} if collection is None else {"collection_name": collection}
         response = target.query_points(query=query.tolist(), limit=limit, **args, **kw)
         return [Found(point.id, point.score, point.payload or {}) for point in response.points]
+
+    def explain(self, adapter, queries, **kw):
+        (query,) = queries
+        return adapter.query_points_explained(query.tolist(), **kw)
 
     def snapshot(self, collection):
         records, _ = self._client.scroll(collection, limit=100_000, with_payload=True, with_vectors=True)
@@ -251,6 +260,9 @@ class MilvusEngine(Engine):
         args = {} if collection is None else {"collection_name": collection}
         (hits,) = target.search(data=[query.tolist()], limit=limit, output_fields=["number", "title"], **args, **kw)
         return [Found(i, d, hit["entity"]) for i, d, hit in zip(hits.ids, hits.distances, hits, strict=True)]
+
+    def explain(self, adapter, queries, **kw):
+        return adapter.search_explained(queries.tolist(), **kw)
 
     def snapshot(self, collection):
         rows = self._client.query(

@@ -37,6 +37,20 @@ def worlds(engine: Engine) -> Iterator[dict[str, tuple[World, str, Any]]]:
 
 
 @pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("method", ["dual_is", "dual_dis"])
+def test_an_exact_search_from_a_small_window_finds_what_the_whole_gallery_gives(
+    engine: Engine, worlds: Any, method: str, metric: str
+) -> None:
+    world, _, adapter = worlds[metric]
+    for query in world.queries[:2]:
+        whole = engine.search(adapter, None, query, limit=5, candidates=121, method=method)
+        exact = engine.explain(adapter, query[None], limit=5, candidates=6, method=method, exact=True)
+        assert exact.certified
+        assert [hit.id for hit in exact.queries[0].hits] == [hit.id for hit in whole]
+        assert [hit.score for hit in exact.queries[0].hits] == pytest.approx([hit.score for hit in whole], abs=1e-5)
+
+
+@pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("method", METHODS)
 def test_ids_and_scores_equal_the_oracle(engine: Engine, worlds: Any, method: str, metric: str) -> None:
     world, _, adapter = worlds[metric]
