@@ -64,7 +64,7 @@ class Method(str, Enum):
         return self in (Method.DIS, Method.DUAL_DIS)
 
 
-FITTED_METHODS = (Method.RAW, Method.IS, Method.DIS, Method.DUAL_IS, Method.DUAL_DIS, Method.SINKHORN)
+FITTED_METHODS = (Method.RAW, Method.IS, Method.DIS, Method.DUAL_IS, Method.DUAL_DIS, Method.NNN, Method.SINKHORN)
 """The methods that `fit` stores statistics for, and that searches can use."""
 
 

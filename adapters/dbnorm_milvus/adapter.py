@@ -136,7 +136,8 @@ class MilvusAdapter(NormalizedCollection):
         Args:
             data: (q, d) query vectors.
             candidates: how many rows to fetch and re-rank per query; default `max(10 * (offset + limit), 100)`.
-            method: instead of the fitted default: `raw`, `is`, `dis`, `dual_is`, `dual_dis`, as far as fitted.
+            method: instead of the fitted default: `raw`, `is`, `dis`, `dual_is`, `dual_dis`, `nnn`, `sinkhorn`, as far
+                as fitted.
             **kwargs: what else the client takes, handed on.
 
         Raises:

@@ -142,7 +142,8 @@ class QdrantAdapter(NormalizedCollection):
         Args:
             query: a vector, a point id or a `NearestQuery`; other kinds have no normalised form.
             candidates: how many points to fetch and re-rank; default `max(10 * (offset + limit), 100)`.
-            method: instead of the fitted default: `raw`, `is`, `dis`, `dual_is`, `dual_dis`, as far as fitted.
+            method: instead of the fitted default: `raw`, `is`, `dis`, `dual_is`, `dual_dis`, `nnn`, `sinkhorn`, as far
+                as fitted.
             **kwargs: what else the client takes (`consistency`, `timeout`, ...), handed on.
 
         Raises:
