@@ -64,8 +64,12 @@ def kernel_cases(items: np.ndarray, bank: np.ndarray) -> dict[str, Callable[[str
     weights = np.random.default_rng(1).normal(size=len(bank)).astype(np.float32)
     rows = np.stack([np.zeros_like(weights), weights])
 
-    def scan(betas: list[float], k: int, log_weights: np.ndarray | None = None) -> Callable[[str], object]:
-        return lambda b: make_kernel(bank, betas, log_weights=log_weights, nearest_k=k, backend=b).scan(items)
+    def scan(
+        betas: list[float], k: int, log_weights: np.ndarray | None = None, *, largest_k: int = 0
+    ) -> Callable[[str], object]:
+        return lambda b: make_kernel(
+            bank, betas, log_weights=log_weights, nearest_k=k, largest_k=largest_k, backend=b
+        ).scan(items)
 
     return {
         "log partitions, beta 20": scan([20.0], 0),
@@ -75,6 +79,7 @@ def kernel_cases(items: np.ndarray, bank: np.ndarray) -> dict[str, Callable[[str
         "plain and weighted": scan([20.0, 20.0], 0, rows),
         "with activation sets, k = 1": scan([20.0], 1),
         "with activation sets, k = 10": scan([20.0], 10),
+        "with the mean of the 10 largest (nnn)": scan([20.0], 0, largest_k=10),
         "one pass of sinkhorn, beta 20": lambda b: learn_weights(bank, items, 20.0, iterations=2, backend=b),
         "one pass of sinkhorn, beta 200": lambda b: learn_weights(bank, items, 200.0, iterations=2, backend=b),
     }

@@ -39,6 +39,7 @@ from dbnorm_vdb.statistics import (
     CollectionStatistics,
     ItemStatistics,
     Metric,
+    NnnStatistics,
     SinkhornStatistics,
     StoredState,
 )
@@ -68,6 +69,7 @@ __all__ = [
     "Method",
     "Metric",
     "MissingDependencyError",
+    "NnnStatistics",
     "NonFiniteVectorError",
     "NotFittedError",
     "RefreshSummary",

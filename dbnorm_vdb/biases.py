@@ -2,6 +2,8 @@
 
 The bias of an item against a bank is `(L - log m) / beta`, with `L` the log partition (METHODS: Bogolin et al., CVPR
 2022, eq. 2; Wang et al., EMNLP 2023, eq. 4). With bank weights it is the bias of `sinkhorn` (Pan et al., ACM MM 2025).
+The bias of `nnn` is `alpha` times the mean of the item's k largest similarities to the bank (Chowdhury et al., EMNLP
+2024).
 """
 
 from __future__ import annotations
@@ -19,28 +21,35 @@ from dbnorm_vdb.statistics import Floats, Metric
 
 @dataclass(frozen=True)
 class FittedBank:
-    """A bank as it is used: with its inverse temperature, and the weights of `sinkhorn` if it has any.
+    """A bank as it is used: with its inverse temperature, and what `sinkhorn` and `nnn` need of it, if they do.
 
     Attributes:
         name: "query" or "gallery".
         bank: the m vectors.
         beta: inverse temperature.
         log_weights: (m,) logarithms of the weights, whose sum is m; None for no weighted bias.
+        nnn: alpha and k of `nnn`; None for no such bias.
     """
 
     name: str
     bank: Bank
     beta: float
     log_weights: Floats | None = None
+    nnn: tuple[float, int] | None = None
 
     @property
     def columns(self) -> tuple[str, ...]:
         """The biases that it gives an item."""
+        return (*self.partitions, "nnn") if self.nnn else self.partitions
+
+    @property
+    def partitions(self) -> tuple[str, ...]:
+        """Those of them that are log partitions."""
         return (self.name,) if self.log_weights is None else (self.name, "sinkhorn")
 
 
 class BankBiases:
-    """The biases of items against one bank; the weighted one comes from the same matrix product.
+    """The biases of items against one bank, all from the same matrix product.
 
     Args:
         fitted: the bank.
@@ -71,9 +80,10 @@ class BankBiases:
             weights = np.stack([plain, plain + fitted.log_weights]).astype(rows.dtype)
         self.kernel: BankKernel = make_kernel(
             rows,
-            [fitted.beta] * len(fitted.columns),
+            [fitted.beta] * len(fitted.partitions),
             log_weights=weights,
             nearest_k=nearest_k,
+            largest_k=fitted.nnn[1] if fitted.nnn else 0,
             backend=backend,
             precision=precision,
             expected_items=expected_items,
@@ -81,11 +91,11 @@ class BankBiases:
 
     def of(self, vectors: Vectors) -> dict[str, Floats]:
         """The (n,) biases of the next (n, d) items, by name, on the similarity scale."""
-        partitions = self.kernel.scan(item_side(vectors, self._metric))
-        return {
-            name: np.asarray((values - self._log_size) / self.fitted.beta)
-            for name, values in zip(self.fitted.columns, partitions, strict=True)
-        }
+        rows = dict(zip(self.fitted.columns, self.kernel.scan(item_side(vectors, self._metric)), strict=True))
+        biases = {name: np.asarray((rows[name] - self._log_size) / self.fitted.beta) for name in self.fitted.partitions}
+        if self.fitted.nnn:
+            biases["nnn"] = np.asarray(self.fitted.nnn[0] * rows["nnn"])
+        return biases
 
 
 def bank_side(vectors: Vectors, metric: Metric, beta: float) -> tuple[Reals, Reals | None]:

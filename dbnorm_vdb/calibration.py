@@ -56,6 +56,7 @@ class Calibrator:
         self._votes: dict[str, Floats] = {"query": np.full(len(rows), -log_size)}
         if bank.log_weights is not None:
             self._votes["sinkhorn"] = bank.log_weights[rows] - log_size
+        self._nnn = None if bank.nnn is None else (bank.nnn[0], min(bank.nnn[1], len(bank.bank)))
         self._nearest = self._empty()
         self._best, self._best_similarities = self._empty(), self._empty()
         self._waiting: list[tuple[npt.NDArray[Any], npt.NDArray[Any]]] = []
@@ -71,6 +72,8 @@ class Calibrator:
         for name, log_votes in self._votes.items():
             if name in self._weights:
                 scores -= self._weights[name] * self._own_vote(similarities, biases[name], log_votes)
+        if "nnn" in self._weights and self._nnn is not None:
+            scores -= self._own_neighbour(similarities, biases["nnn"], *self._nnn)
         self._waiting.append((similarities, scores))
         if sum(waiting.shape[1] for waiting, _ in self._waiting) >= _BUFFER:
             self._merge()
@@ -82,6 +85,12 @@ class Calibrator:
         left = -np.expm1(np.minimum(shares, 0.0))
         changes: npt.NDArray[Any] = np.log(np.maximum(left, _LEAST_LEFT[left.dtype])) / self._beta
         return changes
+
+    def _own_neighbour(self, similarities: npt.NDArray[Any], bias: Floats, alpha: float, k: int) -> npt.NDArray[Any]:
+        """The same for `nnn`: a query nearer to an item than the mean of its k nearest is one of these, and goes."""
+        changes = alpha * similarities - bias.astype(similarities.dtype)
+        changes /= -max(k - 1, 1)
+        return np.where(changes * alpha < 0, changes, 0)
 
     def _merge(self) -> None:
         if not self._waiting:

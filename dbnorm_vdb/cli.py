@@ -109,13 +109,15 @@ def fit(
         str | None, typer.Option(help="The same of item vectors, or how many items to sample from the collection.")
     ] = None,
     method: Annotated[
-        str, typer.Option(help="The default of searches: is, dis, dual_is, dual_dis or sinkhorn.")
+        str, typer.Option(help="The default of searches: is, dis, dual_is, dual_dis, nnn or sinkhorn.")
     ] = "dual_is",
     query_beta: Annotated[float, typer.Option(help="Inverse temperature of the query bank.")] = 20.0,
     gallery_beta: Annotated[float, typer.Option(help="Inverse temperature of the gallery bank.")] = 10.0,
     activation_k: Annotated[int, typer.Option(help="Nearest items that each bank vector activates.")] = 1,
     iterations: Annotated[int, typer.Option(help="Item steps of sinkhorn.")] = 10,
     sample_size: Annotated[int, typer.Option(help="Items that sinkhorn learns on, at most.")] = 50_000,
+    nnn_alpha: Annotated[float, typer.Option(help="Weight of the bias of nnn.")] = 0.5,
+    nnn_k: Annotated[int, typer.Option(help="Largest similarities to the query bank that it is the mean of.")] = 10,
     seed: Annotated[int, typer.Option(help="Of the samples drawn: for --gallery-bank N, and sinkhorn.")] = 0,
     page_size: PageSize = 1000,
     batch_size: BatchSize = None,
@@ -138,6 +140,8 @@ def fit(
             activation_k=activation_k,
             iterations=iterations,
             sample_size=sample_size,
+            nnn_alpha=nnn_alpha,
+            nnn_k=nnn_k,
             seed=seed,
             page_size=page_size,
             batch_size=batch_size,

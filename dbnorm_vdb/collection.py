@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dbnorm_vdb.banks import Bank, Vectors, usable_vectors
-from dbnorm_vdb.biases import BankBiases, FittedBank
+from dbnorm_vdb.biases import BankBiases
 from dbnorm_vdb.bounds import bounds_beyond
 from dbnorm_vdb.checkpoint import Checkpoint
 from dbnorm_vdb.errors import EmptyBankError, EmptyCollectionError, InvalidParameterError, NotFittedError
@@ -50,6 +50,8 @@ class NormalizedCollection(Serving, ABC):
         activation_k: int = 1,
         iterations: int = 10,
         sample_size: int = 50_000,
+        nnn_alpha: float = 0.5,
+        nnn_k: int = 10,
         seed: int = 0,
         page_size: int = 1000,
         batch_size: int | None = None,
@@ -69,12 +71,14 @@ class NormalizedCollection(Serving, ABC):
             query_bank: queries like those the collection serves: (n, d) array, path (`.npy`, `.npz`, `.parquet`) or
                 `Bank`.
             gallery_bank: items like those it holds: the same, or how many items to sample from the collection.
-            method: the default method of searches: `is`, `dis`, `dual_is`, `dual_dis` or `sinkhorn`.
+            method: the default method of searches: `is`, `dis`, `dual_is`, `dual_dis`, `nnn` or `sinkhorn`.
             query_beta: inverse temperature of the query bank.
             gallery_beta: inverse temperature of the gallery bank.
             activation_k: how many nearest items each bank vector activates (`dis`, `dual_dis`).
             iterations: item steps of `sinkhorn`; 1 is `is`.
             sample_size: how many items `sinkhorn` learns its bank weights on, at most. They are held in memory.
+            nnn_alpha: weight of the bias of `nnn`; 0.5 is CSLS.
+            nnn_k: the bias of `nnn` is the mean of this many largest similarities to the query bank (all, if fewer).
             seed: of the samples drawn for `sinkhorn`, and when `gallery_bank` is a number.
             page_size: items read and computed at a time.
             batch_size: items in one write request; None for what suits the engine.
@@ -98,6 +102,8 @@ class NormalizedCollection(Serving, ABC):
             activation_k,
             iterations,
             sample_size,
+            nnn_alpha,
+            nnn_k,
             page_size,
             backend,
             precision,
@@ -289,12 +295,9 @@ class NormalizedCollection(Serving, ABC):
 
     def _load_biases(self, active: CollectionStatistics) -> list[BankBiases]:
         banks, log_weights = stored_banks(self._store, active)
+        settings = FitSettings.of(active)
         return [
-            BankBiases(
-                FittedBank(name, bank, active.banks[name].beta, log_weights if name == "query" else None),
-                active.metric,
-                backend="numpy",
-            )
+            BankBiases(settings.fitted(name, bank, log_weights), active.metric, backend="numpy")
             for name, bank in banks.items()
         ]
 

@@ -212,6 +212,12 @@ def print_status(report: Status) -> None:
                 ),
                 ("", f"bias {bias.min:.4f} to {bias.max:.4f}, mean {bias.mean:.4f}"),
             ]
+        if active.nnn is not None:
+            bias = active.nnn.bias
+            rows += [
+                ("nnn", f"{active.nnn.alpha:g} times the mean of the {active.nnn.k} largest similarities"),
+                ("", f"bias {bias.min:.4f} to {bias.max:.4f}, mean {bias.mean:.4f}"),
+            ]
     if report.writing is not None:
         rows.append(
             (

@@ -16,8 +16,8 @@ from dbnorm_vdb.biases import BankBiases, FittedBank, bank_side, item_side
 from dbnorm_vdb.calibration import Calibrator
 from dbnorm_vdb.errors import EmptyCollectionError, InvalidParameterError, UnsupportedMethodError
 from dbnorm_vdb.kernels import BACKENDS, PRECISIONS, SinkhornWeights, learn_weights, make_kernel
-from dbnorm_vdb.methods import FITTED_METHODS, Method
-from dbnorm_vdb.parameters import check_beta, check_count
+from dbnorm_vdb.methods import Method
+from dbnorm_vdb.parameters import check_beta, check_count, check_finite
 from dbnorm_vdb.statistics import (
     QUANTILES,
     BankStatistics,
@@ -27,6 +27,7 @@ from dbnorm_vdb.statistics import (
     Floats,
     ItemId,
     Metric,
+    NnnStatistics,
     SinkhornStatistics,
 )
 
@@ -44,6 +45,8 @@ class FitSettings:
         activation_k: how many nearest items each bank vector activates.
         iterations: item steps of `sinkhorn`.
         sample_size: how many items `sinkhorn` learns its bank weights on, at most.
+        nnn_alpha: weight of the bias of `nnn`.
+        nnn_k: how many largest similarities to the query bank it is the mean of.
         page_size: items read and computed at a time.
         backend: "numpy", "torch" or "auto".
         precision: of the matrix product: "float32", or on torch "tf32" or "bfloat16".
@@ -55,6 +58,8 @@ class FitSettings:
     activation_k: int = 1
     iterations: int = 10
     sample_size: int = 50_000
+    nnn_alpha: float = 0.5
+    nnn_k: int = 10
     page_size: int = 1000
     backend: str = "auto"
     precision: str = "float32"
@@ -62,22 +67,20 @@ class FitSettings:
     def __post_init__(self) -> None:
         check_beta(self.query_beta, what="query_beta")
         check_beta(self.gallery_beta, what="gallery_beta")
-        for name in ("activation_k", "iterations", "sample_size", "page_size"):
+        check_finite(self.nnn_alpha, what="nnn_alpha")
+        for name in ("activation_k", "iterations", "sample_size", "nnn_k", "page_size"):
             check_count(getattr(self, name), what=name)
         for name, known in (("backend", BACKENDS), ("precision", PRECISIONS)):
             if getattr(self, name) not in known:
                 raise InvalidParameterError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
-        if self.method not in FITTED_METHODS:
-            raise UnsupportedMethodError(
-                f"fit stores no statistics for method {self.method.value!r} (normalize() computes it in memory);"
-                f" use one of {', '.join(method.value for method in FITTED_METHODS)}"
-            )
 
     @classmethod
     def of(cls, statistics: CollectionStatistics, **execution: Any) -> FitSettings:
         """The settings that statistics were fitted with; `execution` gives page size, backend and precision."""
         fitted: dict[str, Any] = {f"{name}_beta": bank.beta for name, bank in statistics.banks.items()}
         (activation_k,) = {bank.activation_k for bank in statistics.banks.values()}
+        if statistics.nnn is not None:
+            fitted |= {"nnn_alpha": statistics.nnn.alpha, "nnn_k": statistics.nnn.k}
         return cls(Method(statistics.method), **fitted, activation_k=activation_k, **execution)
 
     def check_backend(self, metric: Metric) -> None:
@@ -94,6 +97,17 @@ class FitSettings:
         columns = self.method.columns or tuple(banks)
         betas = {column: self.beta(column) for column in columns}
         return {column: beta / sum(betas.values()) for column, beta in betas.items()}
+
+    def fitted(self, name: str, bank: Bank, log_weights: Floats | None = None) -> FittedBank:
+        """A bank as it is used; `log_weights`, and what `nnn` needs, are the query bank's."""
+        if name != "query":
+            return FittedBank(name, bank, self.beta(name))
+        return FittedBank(name, bank, self.beta(name), log_weights, self.nnn)
+
+    @property
+    def nnn(self) -> tuple[float, int] | None:
+        """Alpha and k of `nnn`, if that is the method."""
+        return (float(self.nnn_alpha), int(self.nnn_k)) if self.method is Method.NNN else None
 
     def check_banks(self, given: Mapping[str, object]) -> None:
         """Raise UnsupportedMethodError unless the method's banks are given, and at least one bank is."""
@@ -150,7 +164,7 @@ class GalleryFit:
         self._passes = {
             name: _BankPass(
                 BankBiases(
-                    FittedBank(name, bank, settings.beta(name), log_weights if name == "query" else None),
+                    settings.fitted(name, bank, log_weights),
                     metric,
                     nearest_k=nearest_k,
                     backend=settings.backend,
@@ -235,6 +249,10 @@ class GalleryFit:
                 sample_size=sample_size,
                 changes=tuple(changes),
             )
+        nnn = None
+        if "nnn" in biases and self._settings.nnn is not None:
+            alpha, k = self._settings.nnn
+            nnn = NnnStatistics(alpha=alpha, k=k, bias=biases["nnn"])
         statistics = CollectionStatistics(
             generation=generation,
             method=self._settings.method.value,
@@ -244,6 +262,7 @@ class GalleryFit:
             query=banks.get("query"),
             gallery=banks.get("gallery"),
             sinkhorn=weighted,
+            nnn=nnn,
             item_count=self._count,
             fitted_item_count=self._count,
             skipped_count=self._skipped,

@@ -16,9 +16,9 @@ _BYTES_PER_KEY = 8
 class StatisticsLookup:
     """Per-item statistics of one generation, by id.
 
-    Ids are kept as one sorted array of 64-bit keys, values as columns: 18 bytes an item (22 with `sinkhorn`). Two text
-    ids of the same hash would share one's statistics; among ten million that happens with a chance of three in a
-    million.
+    Ids are kept as one sorted array of 64-bit keys, values as columns: 18 bytes an item (22 with `sinkhorn` or `nnn`).
+    Two text ids of the same hash would share one's statistics; among ten million that happens with a chance of three in
+    a million.
 
     Args:
         generation: the generation they belong to.

@@ -64,10 +64,6 @@ class Method(str, Enum):
         return self in (Method.DIS, Method.DUAL_DIS)
 
 
-FITTED_METHODS = (Method.RAW, Method.IS, Method.DIS, Method.DUAL_IS, Method.DUAL_DIS, Method.SINKHORN)
-"""The methods that `fit` stores statistics for, and that searches can use."""
-
-
 class Form(NamedTuple):
     """How the items of one query are scored, once its gates are known.
 
@@ -236,12 +232,12 @@ def check_supported(method: str | Method, statistics: CollectionStatistics) -> M
     """The method, if these statistics can serve it.
 
     Raises:
-        UnsupportedMethodError: unknown, not fitted, or in need of a bias that was not fitted.
+        UnsupportedMethodError: unknown, or in need of a bias that was not fitted.
     """
     method = Method.parse(method)
     fitted = statistics.columns
-    if method not in FITTED_METHODS or any(name not in fitted for name in method.columns):
-        supported = [known.value for known in FITTED_METHODS if set(known.columns) <= set(fitted)]
+    if any(name not in fitted for name in method.columns):
+        supported = [known.value for known in Method if set(known.columns) <= set(fitted)]
         raise UnsupportedMethodError(
             f"method {method.value!r} cannot be served by the stored statistics, which support"
             f" {', '.join(supported)}; fit with what it needs, or pick one of these"

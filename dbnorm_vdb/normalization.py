@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from dbnorm_vdb.banks import as_array
-from dbnorm_vdb.errors import EmptyBankError, InvalidParameterError, InvalidVectorsError, UnsupportedMethodError
+from dbnorm_vdb.errors import EmptyBankError, InvalidVectorsError, UnsupportedMethodError
 from dbnorm_vdb.methods import Adjustment, Method, score
-from dbnorm_vdb.parameters import check_beta, check_count
+from dbnorm_vdb.parameters import check_beta, check_count, check_finite
 from dbnorm_vdb.statistics import Booleans, Floats
 
 Matrix = npt.NDArray[np.floating[Any]]
@@ -54,7 +54,7 @@ def normalize(
         InvalidVectorsError: matrices that are not two-dimensional, do not fit together or hold non-finite values.
         EmptyBankError: a bank without rows.
         UnsupportedMethodError: an unknown method, or one whose bank is missing.
-        InvalidParameterError: a beta that is not > 0, or a count below 1.
+        InvalidParameterError: a beta that is not > 0, a count below 1, or an alpha that is not finite.
 
     Example:
         >>> import numpy as np
@@ -71,8 +71,7 @@ def normalize(
     }
     for name, count in (("activation_k", activation_k), ("iterations", iterations), ("nnn_k", nnn_k)):
         check_count(count, what=name)
-    if not np.isfinite(nnn_alpha):
-        raise InvalidParameterError(f"nnn_alpha must be finite, got {nnn_alpha}")
+    check_finite(nnn_alpha, what="nnn_alpha")
     given = {"query": query_bank, "gallery": gallery_bank}
     adjustments: dict[str, Adjustment] = {}
     gates: dict[str, Booleans] = {}

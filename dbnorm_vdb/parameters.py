@@ -16,6 +16,14 @@ def check_beta(beta: object, *, what: str = "beta") -> float:
     return value
 
 
+def check_finite(number: object, *, what: str) -> float:
+    """Return `number` as a float, or raise InvalidParameterError unless it is a finite number."""
+    value = float(number) if isinstance(number, Real) and not isinstance(number, bool) else math.nan
+    if not math.isfinite(value):
+        raise InvalidParameterError(f"{what} must be a finite number, got {number!r}")
+    return value
+
+
 def check_count(count: object, *, what: str, least: int = 1) -> int:
     """Return `count` as an int, or raise InvalidParameterError unless it is an integer of at least `least`."""
     if isinstance(count, bool) or not isinstance(count, Integral):

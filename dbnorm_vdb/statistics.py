@@ -23,8 +23,8 @@ from dbnorm_vdb.errors import StatisticsFormatError
 FORMAT_VERSION = 1
 MAX_STATE_BYTES = 64 * 1024
 BANKS = ("query", "gallery")
-COLUMNS = ("query", "gallery", "sinkhorn")
-"""The biases an item may have: against each bank, and against the weighted query bank."""
+COLUMNS = ("query", "gallery", "sinkhorn", "nnn")
+"""The biases an item may have: against each bank, against the weighted query bank, and that of `nnn`."""
 
 BIAS_TOLERANCE = 2e-6
 """Stored biases that differ by less from what they should be, relatively or absolutely, are left as they are."""
@@ -131,8 +131,22 @@ class Calibration(_Stored):
         return math.ceil(window * max(1.0, wanted / self.limit))
 
 
+class NnnStatistics(_Stored):
+    """The bias of `nnn`: `alpha` times the mean of an item's `k` largest similarities to the query bank.
+
+    Attributes:
+        alpha: weight of the mean.
+        k: how many; all, if the bank has fewer.
+        bias: how it is spread over the gallery.
+    """
+
+    alpha: FiniteFloat
+    k: Annotated[int, Field(ge=1)]
+    bias: BiasSummary
+
+
 class BiasColumn(NamedTuple):
-    """One per-item bias: the inverse temperature it was computed with, and how it is spread over the gallery."""
+    """One per-item bias: its inverse temperature (1 if it has none), and how it is spread over the gallery."""
 
     beta: float
     bias: BiasSummary
@@ -146,6 +160,7 @@ class CollectionStatistics(_Stored):
         method: the default method of searches.
         vector: the vector name or field; "" for Qdrant's unnamed vector.
         sinkhorn: of the method `sinkhorn`, where that was fitted.
+        nnn: of the method `nnn`, where that was fitted.
         item_count: items that got statistics, in the fit or the last refresh.
         fitted_item_count: items that got statistics in the fit.
         skipped_count: items whose vector cannot be used (not finite, or longer than 1e18).
@@ -159,13 +174,14 @@ class CollectionStatistics(_Stored):
     """
 
     generation: Generation
-    method: Literal["raw", "is", "dis", "dual_is", "dual_dis", "sinkhorn"]
+    method: Literal["raw", "is", "dis", "dual_is", "dual_dis", "nnn", "sinkhorn"]
     vector: str
     dimension: Annotated[int, Field(ge=1)]
     metric: Metric
     query: BankStatistics | None = None
     gallery: BankStatistics | None = None
     sinkhorn: SinkhornStatistics | None = None
+    nnn: NnnStatistics | None = None
     item_count: Count
     fitted_item_count: Count | None = None
     skipped_count: Count = 0
@@ -189,6 +205,8 @@ class CollectionStatistics(_Stored):
         columns = {name: BiasColumn(bank.beta, bank.bias) for name, bank in self.banks.items()}
         if self.sinkhorn is not None:
             columns["sinkhorn"] = BiasColumn(self.sinkhorn.beta, self.sinkhorn.bias)
+        if self.nnn is not None:
+            columns["nnn"] = BiasColumn(1.0, self.nnn.bias)
         return columns
 
     def widened(self, bounds: Sequence[BiasBounds]) -> CollectionStatistics:
@@ -233,6 +251,7 @@ class StoredItem(BaseModel):
     query: FiniteFloat | None = None
     gallery: FiniteFloat | None = None
     sinkhorn: FiniteFloat | None = None
+    nnn: FiniteFloat | None = None
     activated: tuple[Literal["query", "gallery"], ...] = Field(default=(), strict=False)
 
 
@@ -316,6 +335,7 @@ class ItemStatistics:
         query_activated: (n,) whether the item is in the query bank's activation set.
         gallery_activated: (n,) the same for the gallery bank.
         sinkhorn_bias: (n,) bias against the query bank with the weights of `sinkhorn`; all NaN by default.
+        nnn_bias: (n,) bias of `nnn`; all NaN by default.
     """
 
     query_bias: Floats
@@ -323,10 +343,12 @@ class ItemStatistics:
     query_activated: Booleans
     gallery_activated: Booleans
     sinkhorn_bias: Floats = field(default_factory=lambda: np.empty(0))
+    nnn_bias: Floats = field(default_factory=lambda: np.empty(0))
 
     def __post_init__(self) -> None:
-        if len(self.sinkhorn_bias) != len(self.query_bias):
-            object.__setattr__(self, "sinkhorn_bias", np.full(len(self.query_bias), np.nan))
+        for name in ("sinkhorn_bias", "nnn_bias"):
+            if len(getattr(self, name)) != len(self.query_bias):
+                object.__setattr__(self, name, np.full(len(self.query_bias), np.nan))
 
     def __len__(self) -> int:
         return len(self.query_bias)
@@ -372,7 +394,7 @@ class ItemStatistics:
             own[rows] = other
 
     def bias(self, name: str) -> Floats:
-        """A bias column: "query", "gallery" or "sinkhorn"."""
+        """A bias column: "query", "gallery", "sinkhorn" or "nnn"."""
         column: Floats = getattr(self, f"{name}_bias")
         return column
 
@@ -388,4 +410,5 @@ class ItemStatistics:
             self.query_activated,
             self.gallery_activated,
             self.sinkhorn_bias,
+            self.nnn_bias,
         )

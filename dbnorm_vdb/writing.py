@@ -97,7 +97,7 @@ class GalleryWriter:
         self, banks: Mapping[str, Bank], count: int, checkpoint: Checkpoint | None, seed: int
     ) -> CollectionStatistics:
         """Write a generation, from the start or from where a checkpoint says; it is not active yet."""
-        columns = [*banks, "sinkhorn"] if self._settings.method is Method.SINKHORN else [*banks]
+        columns = list(dict.fromkeys([*banks, *self._settings.method.columns]))
         log_weights, sinkhorn = None, None
         if checkpoint is None:
             if "sinkhorn" in columns:
@@ -284,6 +284,8 @@ def work_key(info: VectorInfo, banks: Mapping[str, Bank], settings: FitSettings,
     }
     if settings.method is Method.SINKHORN:
         what["sinkhorn"] = (settings.iterations, settings.sample_size, seed)
+    if settings.nnn is not None:
+        what["nnn"] = settings.nnn
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
 
 
@@ -343,6 +345,7 @@ def _refreshed(active: CollectionStatistics, fresh: CollectionStatistics) -> Col
             "query": fresh.query,
             "gallery": fresh.gallery,
             "sinkhorn": sinkhorn,
+            "nnn": fresh.nnn,
             "item_count": fresh.item_count,
             "skipped_count": fresh.skipped_count,
             "absent_count": fresh.absent_count,

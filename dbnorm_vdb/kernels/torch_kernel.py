@@ -22,7 +22,7 @@ class TorchKernel(BankKernel):
     """The arithmetic in torch. Where CUDA runs out of memory, blocks shrink, and in the end the CPU takes over.
 
     Args:
-        bank, betas, log_weights, nearest_k: see `BankKernel`.
+        bank, betas, log_weights, nearest_k, largest_k: see `BankKernel`.
         precision: of the matrix product: "float32", "tf32" (on CUDA) or "bfloat16". All else is as in float32.
         device: a torch device; by default CUDA where there is one.
     """
@@ -37,10 +37,11 @@ class TorchKernel(BankKernel):
         *,
         log_weights: Reals | None = None,
         nearest_k: int = 0,
+        largest_k: int = 0,
         precision: str = "float32",
         device: str | None = None,
     ) -> None:
-        super().__init__(bank, betas, log_weights=log_weights, nearest_k=nearest_k)
+        super().__init__(bank, betas, log_weights=log_weights, nearest_k=nearest_k, largest_k=largest_k)
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.precision = precision
 
@@ -57,6 +58,9 @@ class TorchKernel(BankKernel):
 
     def _gather(self, products: torch.Tensor, columns: npt.NDArray[np.int64]) -> Reals:
         return self._take(products.index_select(1, self._put(columns)).T.contiguous())
+
+    def _largest(self, values: torch.Tensor, k: int) -> torch.Tensor:
+        return values.topk(k, dim=1, sorted=False).values
 
     def _put_bank(self, bank: Reals) -> torch.Tensor:
         placed = self._put(bank)

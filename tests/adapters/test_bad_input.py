@@ -73,7 +73,9 @@ BAD_FITS: dict[str, tuple[tuple[Any, ...], dict[str, Any], type[Exception], str]
     "pace 0": ((Q, G), {"max_items_per_second": 0}, db.InvalidParameterError, "max_items_per_second .* got 0"),
     "iterations 0": ((Q, G), {"iterations": 0}, db.InvalidParameterError, "iterations .* got 0"),
     "unknown method": ((Q, G), {"method": "magic"}, db.UnsupportedMethodError, "'magic'"),
-    "method without statistics": ((Q, G), {"method": "nnn"}, db.UnsupportedMethodError, "'nnn'"),
+    "nnn_k 0": ((Q, G), {"method": "nnn", "nnn_k": 0}, db.InvalidParameterError, "nnn_k .* got 0"),
+    "nnn_alpha NaN": ((Q, G), {"nnn_alpha": float("nan")}, db.InvalidParameterError, "nnn_alpha .* got nan"),
+    "nnn without queries": ((None, G), {"method": "nnn"}, db.UnsupportedMethodError, "'nnn' needs a query bank"),
     "no query bank": ((None, G), {}, db.UnsupportedMethodError, "needs a query bank"),
     "no gallery bank": ((Q, None), {}, db.UnsupportedMethodError, "needs a gallery bank.*method='is'"),
 }

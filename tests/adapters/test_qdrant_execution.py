@@ -55,6 +55,24 @@ def test_same_ids_scores_and_payload(worlds: Any, method: str, metric: str) -> N
             same(server, client)
 
 
+@pytest.mark.parametrize("metric", METRICS)
+def test_nnn_on_the_server(qdrant_local: QdrantEngine, metric: str) -> None:
+    world = World.make(metric, n=80)
+    collection = qdrant_local.create(world.items, metric=metric)
+    adapter = qdrant_local.adapter(collection)
+    statistics = adapter.fit(world.query_bank, method="nnn", nnn_k=4).statistics
+    assert statistics.calibration.suffices
+    for query in world.queries[:4].tolist():
+        client, server = (adapter.query_points(query, candidates=60, execution=e) for e in ("client", "server"))
+        same(server, client)
+        told = adapter.query_points_explained(query, candidates=12, exact=True)
+        assert told.certified
+        everything = adapter.query_points(query, candidates=81)
+        assert [point.id for point in told.result.points] == [point.id for point in everything.points]
+    adapter.drop()
+    qdrant_local.drop_collection(collection)
+
+
 BELOW = models.Filter(must=[models.FieldCondition(key="number", range=models.Range(lt=60))])
 OPTIONS: dict[str, dict[str, Any]] = {
     "filter": {"query_filter": BELOW},

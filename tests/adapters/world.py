@@ -57,13 +57,13 @@ class World:
             "gallery_bank": similarity(self.gallery_bank, self.items, self.metric),
         }
 
-    def order_oracle(self, method: str) -> np.ndarray:
+    def order_oracle(self, method: str, **settings: Any) -> np.ndarray:
         """(q, n) the papers' scores: only their order counts."""
-        return oracle_scores(method, self.raw(), **self.banks(), **FIT)
+        return oracle_scores(method, self.raw(), **self.banks(), **FIT, **settings)
 
-    def score_oracle(self, method: str) -> np.ndarray:
+    def score_oracle(self, method: str, **settings: Any) -> np.ndarray:
         """(q, n) the scores to be returned, on the similarity scale; NaN where only the order is promised."""
-        return additive_scores(method, self.raw(), **self.banks(), **FIT)
+        return additive_scores(method, self.raw(), **self.banks(), **FIT, **settings)
 
     def activated(self, bank: str) -> set[int]:
         return activation_set(self.banks()[f"{bank}_bank"])

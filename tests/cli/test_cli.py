@@ -101,6 +101,16 @@ def test_a_gallery_bank_as_a_number_is_sampled(target: tuple[str, Path]) -> None
 
 
 @pytest.mark.parametrize("target", ["qdrant"], indirect=True)
+def test_nnn_is_fitted_with_its_own_settings_and_status_says_so(target: tuple[str, Path]) -> None:
+    url, folder = target
+    settings = ("--method", "nnn", "--nnn-alpha", "0.8", "--nnn-k", "3")
+    fitted = run("fit", url, "--query-bank", str(folder / "queries.npy"), *settings)
+    assert fitted.returncode == 0, fitted.stderr
+    assert "searches now use nnn" in fitted.stdout
+    assert "0.8 times the mean of the 3 largest similarities" in run("status", url).stdout
+
+
+@pytest.mark.parametrize("target", ["qdrant"], indirect=True)
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -119,6 +129,7 @@ def test_a_gallery_bank_as_a_number_is_sampled(target: tuple[str, Path]) -> None
         (["fit", "TARGET", "--query-bank", "BANK", "--gallery-bank", "-5"], "got -5"),
         (["fit", "TARGET"], "needs a query bank"),
         (["fit", "TARGET", "--query-bank", "nowhere.npy"], "does not exist"),
+        (["fit", "TARGET", "--query-bank", "BANK", "--method", "nnn", "--nnn-k", "0"], "nnn_k must be at least 1"),
         (["fit", "TARGET", "--query-bank", "BANK", "--gallery-bank", "0"], "sample size"),
         (["fit", "TARGET", "--query-bank", "BANK", "--gallery-bank", "5", "--query-beta", "0"], "query_beta"),
         (["search", "TARGET", "--query", "[1, 2"], "JSON list"),

@@ -19,8 +19,8 @@ BANKS = {"query": Bank.of(RNG.normal(size=(30, 6))), "gallery": Bank.of(RNG.norm
 WEIGHTS = np.log(np.full(30, 1.0)) + RNG.normal(size=30) / 10
 
 
-def gallery(metric=Metric.COSINE, **settings):
-    chosen = FitSettings(Method.SINKHORN, activation_k=2, **settings)
+def gallery(metric=Metric.COSINE, method=Method.SINKHORN):
+    chosen = FitSettings(method, activation_k=2)
     return GalleryFit(metric=metric, banks=BANKS, settings=chosen, log_weights=WEIGHTS, expected_items=400)
 
 
@@ -38,8 +38,9 @@ def outcome(fit):
 @pytest.mark.parametrize("ids", [list(range(400)), [f"id {row:03}" for row in range(400)]], ids=["integers", "text"])
 @pytest.mark.parametrize("metric", list(Metric), ids=lambda metric: metric.value)
 @pytest.mark.parametrize("cut", [50, 200, 400])
-def test_a_fit_restored_from_a_checkpoint_ends_like_one_that_was_not_interrupted(metric, cut, ids):
-    whole, first, second = (gallery(metric) for _ in range(3))
+@pytest.mark.parametrize("method", [Method.SINKHORN, Method.NNN], ids=lambda method: method.value)
+def test_a_fit_restored_from_a_checkpoint_ends_like_one_that_was_not_interrupted(metric, method, cut, ids):
+    whole, first, second = (gallery(metric, method) for _ in range(3))
     feed(whole, ids, list(range(400)))
     feed(first, ids, list(range(cut)))
     saved = Checkpoint(3, ids[cut - 1], cut, first.state(), (400, [0.5]))

@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 
-from dbnorm_vdb import InvalidParameterError, Metric, UnsupportedMethodError
+from dbnorm_vdb import Bank, InvalidParameterError, Metric, UnsupportedMethodError
 from dbnorm_vdb.fitting import FitSettings
 from dbnorm_vdb.methods import Method
+from dbnorm_vdb.store import VectorInfo
+from dbnorm_vdb.writing import work_key
 
 BANK = np.ones((2, 3))
 
@@ -23,7 +25,7 @@ def test_a_beta_is_a_finite_number_above_zero(name, beta):
         FitSettings(**{name: beta})
 
 
-@pytest.mark.parametrize("name", ["activation_k", "page_size", "iterations", "sample_size"])
+@pytest.mark.parametrize("name", ["activation_k", "page_size", "iterations", "sample_size", "nnn_k"])
 @pytest.mark.parametrize("value", [0, -1, 1.5, "10", None, True])
 def test_a_count_is_a_whole_number_above_zero(name, value):
     with pytest.raises(InvalidParameterError, match=f"{name} must be (?:at least 1|an integer), got {value!r}"):
@@ -52,9 +54,26 @@ def test_a_precision_that_the_vectors_or_the_backend_do_not_have_is_refused():
         FitSettings(precision="bfloat16").check_backend(Metric.EUCLIDEAN)
 
 
-def test_a_method_without_stored_statistics_is_refused():
-    with pytest.raises(UnsupportedMethodError, match=r"'nnn'.*raw, is, dis, dual_is, dual_dis, sinkhorn"):
-        FitSettings(Method.NNN)
+@pytest.mark.parametrize("alpha", [float("nan"), float("-inf"), None, "half", True])
+def test_the_weight_of_nnn_is_a_finite_number(alpha):
+    with pytest.raises(InvalidParameterError, match=f"nnn_alpha must be a finite number, got {alpha!r}"):
+        FitSettings(nnn_alpha=alpha)
+
+
+def test_nnn_is_computed_where_it_is_the_method():
+    assert FitSettings(Method.NNN).nnn == (0.5, 10)
+    assert FitSettings(Method.IS, nnn_alpha=0.7, nnn_k=3).nnn is None
+
+
+def test_another_alpha_or_k_of_nnn_is_other_work_but_only_for_nnn():
+    info, banks = VectorInfo("", 3, Metric.DOT), {"query": Bank.of(BANK)}
+
+    def keys(method):
+        numbers = ({}, {"nnn_alpha": 0.7}, {"nnn_k": np.int64(3)})
+        return {work_key(info, banks, FitSettings(method, **given), 0) for given in numbers}
+
+    assert len(keys(Method.NNN)) == 3
+    assert len(keys(Method.IS)) == 1
 
 
 @pytest.mark.parametrize(
@@ -63,6 +82,7 @@ def test_a_method_without_stored_statistics_is_refused():
         (Method.IS, {}, "'is' needs a query bank: pass query_bank="),
         (Method.DIS, {"gallery": BANK}, "'dis' needs a query bank"),
         (Method.SINKHORN, {"gallery": BANK}, "'sinkhorn' needs a query bank"),
+        (Method.NNN, {"gallery": BANK}, "'nnn' needs a query bank"),
         (Method.DUAL_IS, {"gallery": BANK}, "'dual_is' needs a query bank"),
         (Method.DUAL_IS, {"query": BANK}, "needs a gallery bank: pass gallery_bank=.* or pick method='is'"),
         (Method.DUAL_DIS, {"query": BANK, "gallery": None}, "'dual_dis' needs a gallery bank"),

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from oracle import activation_set, bias
+from oracle import activation_set, bias, mean_of_largest
 
 from dbnorm_vdb import Bank, EmptyCollectionError, Metric
 from dbnorm_vdb.fitting import FitSettings, GalleryFit
@@ -31,16 +31,17 @@ def similarities(bank, items, metric):
     return bank @ items.T
 
 
-def fit(items, *, banks=BANKS, metric=Metric.COSINE, page_size=256, settings=SETTINGS):
+def fit(items, *, banks=BANKS, metric=Metric.COSINE, page_size=256, settings=SETTINGS, columns=None):
     """Run a fit over pages; returns it, the biases of the usable items, and their ids."""
     gallery = GalleryFit(metric=metric, banks={name: Bank.of(bank) for name, bank in banks.items()}, settings=settings)
     ids = [f"item {row}" for row in range(len(items))]
-    kept, biases = [], {name: [np.empty(0)] for name in banks}
+    kept, biases = [], {name: [np.empty(0)] for name in columns or banks}
     for start in range(0, len(items), page_size):
         page = slice(start, start + page_size)
         usable, values = gallery.page(ids[page], items[page])
         kept += [item for item, use in zip(ids[page], usable, strict=True) if use]
-        for name in banks:
+        assert set(values) == set(biases)
+        for name in biases:
             biases[name].append(values[name])
     return gallery, {name: np.concatenate(values) for name, values in biases.items()}, kept
 
@@ -57,6 +58,24 @@ def test_biases_are_those_of_the_formula_for_every_metric_and_page_size(metric, 
     for name, bank in BANKS.items():
         expected = bias(similarities(bank, ITEMS, metric), SETTINGS.beta(name))
         np.testing.assert_allclose(biases[name], expected, atol=2e-6)
+
+
+@pytest.mark.parametrize("k", [1, 7, 1000])
+@pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.value)
+def test_the_bias_of_nnn_is_beside_the_plain_ones(metric, k):
+    settings = FitSettings(Method.NNN, 20.0, 5.0, nnn_alpha=0.7, nnn_k=k)
+    gallery, plain, _ = fit(ITEMS, metric=metric)
+    gallery, biases, _ = fit(ITEMS, metric=metric, settings=settings, columns=("query", "gallery", "nnn"))
+    for name in BANKS:
+        np.testing.assert_array_equal(biases[name], plain[name])
+    expected = 0.7 * mean_of_largest(similarities(BANKS["query"], ITEMS, metric), k).astype(np.float64)
+    np.testing.assert_allclose(biases["nnn"], expected, atol=2e-6)
+    stored = statistics_of(gallery)
+    assert list(stored.columns) == ["query", "gallery", "nnn"]
+    assert (stored.method, stored.nnn.alpha, stored.nnn.k, stored.columns["nnn"].beta) == ("nnn", 0.7, k, 1.0)
+    summary = [stored.nnn.bias.mean, stored.nnn.bias.min, stored.nnn.bias.max]
+    np.testing.assert_allclose(summary, [expected.mean(), expected.min(), expected.max()], atol=2e-6)
+    assert FitSettings.of(stored) == settings
 
 
 @pytest.mark.parametrize("k", [1, 3, 1000])

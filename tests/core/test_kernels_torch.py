@@ -148,10 +148,10 @@ def small_device(monkeypatch):
 )
 def test_out_of_memory_shrinks_the_blocks_and_then_moves_to_the_cpu(small_device, caplog, room, device, k):
     items, bank = unit_vectors(3, 3000), unit_vectors(4, 2500)
-    kernel = small_device(room, bank, [20.0], nearest_k=k)
+    kernel = small_device(room, bank, [20.0], nearest_k=k, largest_k=10)
     with caplog.at_level(logging.WARNING, logger="dbnorm_vdb"):
         found = kernel.scan(items)
-    expected = make_kernel(bank, [20.0], nearest_k=k, backend="numpy")
+    expected = make_kernel(bank, [20.0], nearest_k=k, largest_k=10, backend="numpy")
     np.testing.assert_allclose(found, expected.scan(items), rtol=1e-6)
     np.testing.assert_array_equal(kernel.nearest.position, expected.nearest.position)
     assert kernel.scanned == 3000

@@ -114,7 +114,7 @@ def test_a_count_is_a_whole_number(method, name, count):
         call(method=method, **{name: count})
 
 
-@pytest.mark.parametrize("alpha", [float("nan"), float("inf")])
+@pytest.mark.parametrize("alpha", [float("nan"), float("inf"), None, "half", True])
 def test_the_weight_of_nnn_is_finite(alpha):
-    with pytest.raises(InvalidParameterError, match=f"nnn_alpha must be finite, got {alpha}"):
+    with pytest.raises(InvalidParameterError, match=f"nnn_alpha must be a finite number, got {alpha!r}"):
         call(method="nnn", nnn_alpha=alpha)

@@ -20,6 +20,7 @@ NAMES = {
     "ItemStatistics",
     "Method",
     "Metric",
+    "NnnStatistics",
     "RefreshSummary",
     "Reranked",
     "SinkhornStatistics",

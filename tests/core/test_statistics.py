@@ -15,6 +15,7 @@ from dbnorm_vdb import (
     CollectionStatistics,
     ItemStatistics,
     Metric,
+    NnnStatistics,
     StatisticsFormatError,
     StoredState,
 )
@@ -54,11 +55,13 @@ CLAIM = FitClaim(
     since=datetime(2026, 11, 23, 22, 0, tzinfo=timezone.utc),
     renewed_at=datetime(2026, 11, 23, 22, 5, 1, 250_000, tzinfo=timezone.utc),
 )
+NNN = NnnStatistics(alpha=0.5, k=10, bias=BANK.bias)
 FULL = StoredState(active=STATISTICS, writing=CLAIM)
 STATES = {
     "empty": StoredState(),
     "first fit under way": StoredState(writing=CLAIM),
     "one bank": StoredState(active=STATISTICS.model_copy(update={"gallery": None, "lowest_dual_adjustment": None})),
+    "nnn": StoredState(active=STATISTICS.model_copy(update={"method": "nnn", "nnn": NNN})),
     "full": FULL,
 }
 
@@ -106,6 +109,13 @@ def test_nothing_stored_is_no_state(stored):
 def test_banks_are_those_in_use_by_name():
     assert list(STATISTICS.banks) == ["query", "gallery"]
     assert STATES["one bank"].active.banks == {"query": BANK}
+
+
+def test_columns_are_the_biases_of_an_item_by_name():
+    assert list(load(FULL.dump()).active.columns) == ["query", "gallery"]
+    with_nnn = STATES["nnn"].active
+    assert list(with_nnn.columns) == ["query", "gallery", "nnn"]
+    assert with_nnn.columns["nnn"].bias == NNN.bias
 
 
 @pytest.mark.parametrize(
@@ -171,6 +181,9 @@ def test_another_format_version_is_refused_before_anything_else_is_read(version)
         ("active.query.bias.quantiles", {"0.5": float("inf")}),
         ("active.query.bias.quantiles", {str(q): 0.0 for q in range(65)}),
         ("active.gallery.bias.mean", "high"),
+        ("active.nnn", 0.5),
+        ("active.nnn", {"alpha": float("nan"), "k": 10, "bias": BANK.bias.model_dump()}),
+        ("active.nnn", {"alpha": 0.5, "k": 0, "bias": BANK.bias.model_dump()}),
         ("writing", 4),
         ("writing", "soon"),
         ("writing.generation", 0),
