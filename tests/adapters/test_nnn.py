@@ -67,6 +67,7 @@ def test_a_fit_serves_nnn_and_every_method_of_its_banks(quick_engine: Engine, wo
         quick_engine.search(fresh, None, query, limit=9, method="sinkhorn")
 
 
+@pytest.mark.parametrize("world", ["dot", "euclidean"], indirect=True)
 def test_upsert_and_refresh_make_half_the_whole(quick_engine: Engine, world: World, collection: str) -> None:
     adapter = quick_engine.adapter(collection)
     fitted = world.fit(adapter, method="nnn", **NNN).statistics
@@ -90,6 +91,7 @@ def test_upsert_and_refresh_make_half_the_whole(quick_engine: Engine, world: Wor
     assert was.bias.mean != pytest.approx(theirs.bias.mean, abs=1e-6)
 
 
+@pytest.mark.parametrize("world", ["euclidean"], indirect=True)
 def test_refresh_writes_what_the_client_has_put_there(quick_engine: Engine, world: World, collection: str) -> None:
     adapter = quick_engine.adapter(collection)
     adapter.fit(world.query_bank, method="nnn", query_beta=FIT["query_beta"], **NNN)
@@ -100,14 +102,14 @@ def test_refresh_writes_what_the_client_has_put_there(quick_engine: Engine, worl
     assert adapter.refresh().written_count == 0
 
 
-def test_without_numbers_it_is_csls_with_ten_neighbours(quick_engine: Engine) -> None:
+def test_without_numbers_it_is_csls_with_ten_neighbours(qdrant_local: Engine) -> None:
     world = World.make(n=20)
-    collection = quick_engine.create(world.items)
-    adapter = quick_engine.adapter(collection)
+    collection = qdrant_local.create(world.items)
+    adapter = qdrant_local.adapter(collection)
     learned = world.fit(adapter, method="nnn").statistics.nnn
     assert learned is not None
     assert (learned.alpha, learned.k) == (0.5, 10)
-    found = quick_engine.search(adapter, None, world.queries[0], limit=20, candidates=20)
+    found = qdrant_local.search(adapter, None, world.queries[0], limit=20, candidates=20)
     assert_same_order([hit.id for hit in found], world.order_oracle("nnn")[0], **TOLERANCE)
     adapter.drop()
-    quick_engine.drop_collection(collection)
+    qdrant_local.drop_collection(collection)

@@ -79,9 +79,14 @@ def test_it_goes_on_where_it_stopped(engine: Engine, collection: str) -> None:
     assert_it_goes_on(engine, collection, "sinkhorn")
 
 
-@pytest.mark.parametrize("method", ["dual_dis", "nnn", "sinkhorn"])
+@pytest.mark.parametrize("method", ["dual_dis", "sinkhorn"])
 def test_it_goes_on_whatever_the_method_and_the_ids(quick_engine: Engine, quick_collection: str, method: str) -> None:
     assert_it_goes_on(quick_engine, quick_collection, method)
+
+
+@pytest.mark.parametrize("quick_collection", ["integers"], indirect=True)
+def test_a_fit_of_nnn_goes_on(quick_engine: Engine, quick_collection: str) -> None:
+    assert_it_goes_on(quick_engine, quick_collection, "nnn")
 
 
 def assert_it_goes_on(engine: Engine, collection: str, method: str) -> None:
