@@ -33,9 +33,11 @@ from dbnorm_vdb.kernels import log_partition
 from dbnorm_vdb.methods import Method
 from dbnorm_vdb.normalization import normalize
 from dbnorm_vdb.reranking import Reranked, rerank
+from dbnorm_vdb.searching import Explained, ExplainedHit, Explanation
 from dbnorm_vdb.statistics import (
     BankStatistics,
     BiasSummary,
+    Calibration,
     CollectionStatistics,
     ItemStatistics,
     Metric,
@@ -52,11 +54,15 @@ __all__ = [
     "BankFileError",
     "BankStatistics",
     "BiasSummary",
+    "Calibration",
     "CollectionStatistics",
     "DBNormError",
     "DimensionMismatchError",
     "EmptyBankError",
     "EmptyCollectionError",
+    "Explained",
+    "ExplainedHit",
+    "Explanation",
     "FitInProgressError",
     "FitSummary",
     "ForeignDataError",

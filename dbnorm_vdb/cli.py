@@ -214,6 +214,7 @@ def search(
     limit: Annotated[int, typer.Option(help="How many results.")] = 10,
     candidates: Annotated[int | None, typer.Option(help="How many to fetch and re-rank.")] = None,
     method: Annotated[str | None, typer.Option(help="Instead of the fitted default.")] = None,
+    exact: Annotated[bool, typer.Option("--exact", help="Widen the window until the result is certified.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Search with one vector, normalised and raw side by side."""
@@ -222,7 +223,7 @@ def search(
         raise InvalidParameterError(f"--row {row}: the file holds {len(vectors)} vectors, rows 0 to {len(vectors) - 1}")
     chosen = vectors[row : row + 1]
     with _target(target) as adapter:
-        (normalized,) = adapter.nearest(chosen, limit=limit, candidates=candidates, method=method)
+        (normalized,) = adapter.nearest(chosen, limit=limit, candidates=candidates, method=method, exact=exact)
         (raw,) = adapter.nearest(chosen, limit=limit, method="raw")
     if as_json:
         print_json({"normalized": [hit_json(hit) for hit in normalized], "raw": [hit_json(hit) for hit in raw]})

@@ -65,6 +65,7 @@ def test_fit_status_search_drop(target: tuple[str, Path]) -> None:
     plain = run("status", url)
     assert "dual_is" in plain.stdout
     assert "60 (100.0%)" in plain.stdout
+    assert "held-out bank queries" in plain.stdout.replace("\n", " ")
 
     refreshed = run("refresh", url, "--json", "--max-items-per-second", "1000")
     assert refreshed.returncode == 0, refreshed.stderr
@@ -81,6 +82,9 @@ def test_fit_status_search_drop(target: tuple[str, Path]) -> None:
     assert [hit["id"] for hit in hits["normalized"]] == best.tolist()
     assert [hit["id"] for hit in hits["raw"]] == np.argsort(-WORLD.raw()[0])[:5].tolist()
     assert "dbnorm" not in searched.stdout
+    options = ("--query", json.dumps(WORLD.queries[0].tolist()), "--limit", "5", "--candidates", "5", "--json")
+    exact = json.loads(run("search", url, *options, "--exact").stdout)
+    assert [hit["id"] for hit in exact["normalized"]] == best.tolist()
     table = run("search", url, "--query", str(folder / "queries.npy"), "--row", "2")
     assert "raw rank" in table.stdout
 
