@@ -360,7 +360,14 @@ class NormalizedCollection(Serving, ABC):
         exact: bool = False,
         with_payload: bool = True,
     ) -> list[list[Hit]]:
-        """The nearest items of each of the (q, d) `queries`, in engine-neutral form, best first."""
+        """The nearest items of each of the (q, d) `queries`, in engine-neutral form, best first.
+
+        Args:
+            queries: (q, d) vectors.
+            limit: how many of each.
+            candidates, method, exact: as in the engine's own search.
+            with_payload: with the items' payload or fields.
+        """
 
     @classmethod
     @abstractmethod

@@ -51,6 +51,7 @@ class Serving:
         self._bank_biases: tuple[int, list[BankBiases]] | None = None
         self._cached: tuple[float, CollectionStatistics | None] | None = None
         self._confirmed: dict[int, float] = {}
+        self._checked = (0.0, 0)  # when the vector was last compared with the statistics, and of which generation
         self._warned_at: dict[str, float] = {}
 
     @property
@@ -207,7 +208,12 @@ class Serving:
             return cached[1]
         statistics = self._ledger.active()
         if statistics is not None:
-            check_same_vector(statistics, self._store.describe(fresh=True), self._store.collection, fitting=False)
+            checked_at, generation = self._checked
+            now = time.monotonic()
+            if generation != statistics.generation or now - checked_at >= self._ttl:
+                info = self._store.describe(fresh=True)
+                check_same_vector(statistics, info, self._store.collection, fitting=False)
+                self._checked = (now, statistics.generation)
         return self._remember(statistics)
 
     def _newer_statistics(self, known: CollectionStatistics) -> CollectionStatistics | None:

@@ -380,13 +380,15 @@ class ItemStatistics:
     def __getitem__(self, rows: slice | npt.NDArray[Any]) -> ItemStatistics:
         return ItemStatistics(*(column[rows] for column in self._columns()))
 
-    def put(self, row: int, stored: StoredItem) -> None:
-        """Set the statistics of one item."""
+    def put(self, rows: Sequence[int], stored: Sequence[StoredItem]) -> None:
+        """Set the statistics of the items at `rows`, which have none yet."""
         for name in COLUMNS:
-            value = getattr(stored, name)
-            self.bias(name)[row] = np.nan if value is None else value
-        for bank in BANKS:
-            self.activated(bank)[row] = bank in stored.activated
+            values = [getattr(item, name) for item in stored]
+            if any(value is not None for value in values):
+                self.bias(name)[rows] = np.array(values, dtype=np.float64)  # None becomes NaN
+        for row, item in zip(rows, stored, strict=True):
+            for bank in item.activated:
+                self.activated(bank)[row] = True
 
     def fill(self, rows: Sequence[int], items: ItemStatistics) -> None:
         """Replace the statistics of the items at `rows`."""

@@ -223,12 +223,13 @@ class MilvusAdapter(NormalizedCollection):
         radius, range_filter = self._widen_bounds(params, plan)
         if range_filter is not None:
             plan = replace(plan, at_most=range_filter * scale)
-        arguments |= {"search_params": params, **kwargs}
+        arguments |= kwargs
         rounds: list[Any] = []
 
         def fetch(rows: Sequence[int], window: int) -> list[Candidates]:
             queries = {"data": data} if not rounds else _some(data, arguments.get("ids"), rows)
-            rounds.append(self.client.search(self.collection_name, limit=window, **{**arguments, **queries}))
+            wide = {"search_params": _wide_enough(params, window)}
+            rounds.append(self.client.search(self.collection_name, limit=window, **{**arguments, **queries, **wide}))
             return [
                 Candidates(hits, hits.ids, np.array(hits.distances, dtype=np.float64) * scale) for hits in rounds[-1]
             ]
@@ -427,6 +428,16 @@ class MilvusAdapter(NormalizedCollection):
             raise ZeroVectorError(f"query vector {row} is all zeros and has no direction; re-embed the query")
 
 
+def _wide_enough(params: Mapping[str, Any], window: int) -> dict[str, Any]:
+    """The search parameters, with HNSW's `ef` no smaller than the window: Milvus refuses to return more than that."""
+    wide = dict(params)
+    if isinstance(wide.get("params"), Mapping):
+        wide["params"] = _wide_enough(wide["params"], window)
+    if isinstance(wide.get("ef"), int):
+        wide["ef"] = max(wide["ef"], window)
+    return wide
+
+
 def _query_count(data: Any, ids: Any) -> int:
     """How many queries a search has."""
     return len(data) if data is not None else (1 if isinstance(ids, (int, str)) else len(ids))
@@ -435,5 +446,5 @@ def _query_count(data: Any, ids: Any) -> int:
 def _some(data: Any, ids: Any, rows: Sequence[int]) -> dict[str, Any]:
     """The queries at `rows` of a search, as it takes them."""
     if data is not None:
-        return {"data": [data[row] for row in rows]}
+        return {"data": data[list(rows)] if isinstance(data, np.ndarray) else [data[row] for row in rows]}
     return {"ids": [ids] if isinstance(ids, (int, str)) else [ids[row] for row in rows]}

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 from qdrant_client import grpc, models
 from qdrant_client.conversions.conversion import GrpcToRest
 
@@ -16,6 +16,7 @@ from dbnorm_vdb.statistics import BANKS, COLUMNS, ItemStatistics, StoredItem
 from dbnorm_vdb.store import KEY
 
 _GENERATION = re.compile(r"g\d+")
+_ITEMS = TypeAdapter(list[StoredItem])
 
 
 def generation_key(generation: int) -> str:
@@ -48,15 +49,21 @@ def item_statistics(payloads: Sequence[Mapping[str, Any] | None], generation: in
     """
     items = ItemStatistics.unknown(len(payloads))
     wanted, outdated = generation_key(generation), False
+    stored: dict[int, object] = {}
     for row, payload in enumerate(payloads):
-        ours = (payload or {}).get(KEY)
+        ours = payload.get(KEY) if payload else None
         if not isinstance(ours, Mapping):
             continue
-        if wanted not in ours:
+        if wanted in ours:
+            stored[row] = ours[wanted]
+        else:
             outdated = outdated or bool(ours)
-            continue
-        with contextlib.suppress(ValidationError):
-            items.put(row, StoredItem.model_validate(ours[wanted]))
+    try:
+        items.put([*stored], _ITEMS.validate_python([*stored.values()]))
+    except ValidationError:  # some are not: take the others
+        for row, value in stored.items():
+            with contextlib.suppress(ValidationError):
+                items.put([row], _ITEMS.validate_python([value]))
     return items, outdated
 
 

@@ -66,6 +66,42 @@ def test_a_batch_equals_single_searches(fitted: tuple[str, MilvusAdapter]) -> No
         assert list(hits.distances) == pytest.approx(list(single.distances), abs=1e-6)
 
 
+def test_exact_batches_of_every_kind(milvus: MilvusEngine, fitted: tuple[str, MilvusAdapter]) -> None:
+    _, adapter = fitted
+    expected = [list(hits.ids) for hits in adapter.search(WORLD.queries[:4].tolist(), limit=5, candidates=61)]
+    for data in (WORLD.queries[:4], WORLD.queries[:4].tolist(), list(WORLD.queries[:4])):
+        found = adapter.search_explained(data, limit=5, candidates=6, exact=True, output_fields=["number"])
+        assert max(query.rounds for query in found.queries) > 1
+        assert [list(hits.ids) for hits in found.result] == expected
+        for hits in found.result:
+            assert [hit["entity"]["number"] for hit in hits] == list(hits.ids)
+
+
+def test_ef_grows_with_the_window(
+    fitted: tuple[str, MilvusAdapter], milvus: MilvusEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """HNSW returns no more hits than its `ef`."""
+    _, adapter = fitted
+    sent = []
+    search = milvus.client().search
+
+    def recorded(*args: Any, **kwargs: Any) -> Any:
+        sent.append(kwargs["search_params"])
+        return search(*args, **{**kwargs, "search_params": {}})
+
+    monkeypatch.setattr(milvus.client(), "search", recorded)
+    data = WORLD.queries[:1].tolist()
+    for given, expected in (
+        ({"params": {"ef": 16}}, {"params": {"ef": 50}}),
+        ({"params": {"ef": 64}, "level": 1}, {"params": {"ef": 64}, "level": 1}),
+        ({"ef": 16}, {"ef": 50}),
+        ({"params": {"nprobe": 4}}, {"params": {"nprobe": 4}}),
+        (None, {}),
+    ):
+        adapter.search(data, limit=5, candidates=50, search_params=given)
+        assert sent.pop() == expected
+
+
 @pytest.mark.parametrize("metric", ["cosine", "euclidean"])
 def test_offset_and_range_act_on_the_normalised_result(milvus: MilvusEngine, metric: str) -> None:
     world = World.make(metric, n=40)
