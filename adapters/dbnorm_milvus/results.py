@@ -15,6 +15,7 @@ SAME_SCALE = {Metric.COSINE: 1.0, Metric.DOT: 1.0, Metric.EUCLIDEAN: -1.0}
 
 def keep_hits(hits: HybridHits, rows: Sequence[int], distances: Sequence[float]) -> None:
     """Reduce the hits of one query to `rows`, in that order, with new distances; all else stays as it is."""
+    del hits[max(rows, default=-1) + 1 :]  # what lies beyond need not be decoded
     hits.materialize()
     kept: list[Any] = [hits.get_raw_item(row) for row in rows]
     for hit, distance in zip(kept, distances, strict=True):
