@@ -143,9 +143,8 @@ class Serving:
         pending, window, rounds = list(range(count)), plan.window, 0
         while pending:
             rounds += 1
-            asked_at = time.monotonic()
             found = fetch(pending, window)
-            statistics, items = self._consistent(plan, asked_at, found, lookup)
+            statistics, items = self._consistent(plan, found, lookup)
             method = plan.method_for(statistics)
             first = 0
             for row, candidates in zip(pending, found, strict=True):
@@ -179,7 +178,7 @@ class Serving:
         return [outcomes[row] for row in range(count)]
 
     def _consistent(
-        self, plan: SearchPlan, asked_at: float, found: Sequence[Candidates], lookup: Lookup
+        self, plan: SearchPlan, found: Sequence[Candidates], lookup: Lookup
     ) -> tuple[CollectionStatistics, ItemStatistics]:
         """The statistics of all candidates, of one generation, and those of the collection.
 
@@ -189,7 +188,7 @@ class Serving:
         assert plan.statistics is not None
         statistics = plan.statistics
         if plan.explained or plan.max_window is not None:
-            statistics = self._statistics(newer_than=asked_at) or statistics
+            statistics = self._statistics(fresh=True) or statistics
         items, outdated = lookup(found, statistics)
         if outdated:
             newer = self._newer_statistics(statistics)
@@ -199,12 +198,11 @@ class Serving:
 
     # --- the statistics in use ---------------------------------------------------------------------------------
 
-    def _statistics(self, *, newer_than: float | None = None) -> CollectionStatistics | None:
-        """The active statistics, read again after the time to live, or if they were read before `newer_than`."""
+    def _statistics(self, *, fresh: bool = False) -> CollectionStatistics | None:
+        """The active statistics, read again after the time to live, or if they have to be fresh."""
         with self._lock:
             cached = self._cached
-        fresh_since = time.monotonic() - self._ttl if newer_than is None else newer_than
-        if cached is not None and cached[0] > fresh_since:
+        if not fresh and cached is not None and time.monotonic() - cached[0] < self._ttl:
             return cached[1]
         statistics = self._ledger.active()
         if statistics is not None:
@@ -226,7 +224,7 @@ class Serving:
             confirmed_at = self._confirmed.get(known.generation, -_CONFIRM_EVERY)
         if time.monotonic() - confirmed_at < _CONFIRM_EVERY:
             return None
-        current = self._statistics(newer_than=float("inf"))
+        current = self._statistics(fresh=True)
         if current is not None and current.generation != known.generation:
             return current
         with self._lock:

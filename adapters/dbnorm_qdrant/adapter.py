@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -35,7 +34,7 @@ from dbnorm_vdb.errors import (
     UnsupportedQueryError,
     ZeroVectorError,
 )
-from dbnorm_vdb.methods import Method, check_supported
+from dbnorm_vdb.methods import Method
 from dbnorm_vdb.searching import (
     Candidates,
     Explained,
@@ -256,10 +255,28 @@ class QdrantAdapter(NormalizedCollection):
         self._check_query(query, using, prefetch, plan)
         metric = self._store.describe().metric
         if on_server:
-            arguments = {**arguments, "with_payload": with_our_key(selector), "limit": limit, "offset": offset}
-            response = self._query_on_server(plan, arguments)
-            points = [_clean(point, selector, _to_engine(point.score, metric)) for point in response.points]
-            return _explained(response, [points[row] for row in self._passing(points, score_threshold)])
+            of_the_result = {"with_payload": with_our_key(selector), "limit": limit, "offset": offset}
+            ranked = self._query_on_server(plan, {**arguments, **of_the_result})
+            if ranked is None:
+                return self._query_points(
+                    explained,
+                    query,
+                    using,
+                    prefetch,
+                    query_filter,
+                    search_params,
+                    limit,
+                    offset,
+                    with_payload,
+                    with_vectors,
+                    score_threshold,
+                    candidates=candidates,
+                    method=method,
+                    execution=execution,
+                    **kwargs,
+                )
+            points = [_clean(point, selector, _to_engine(point.score, metric)) for point in ranked.points]
+            return _explained(ranked, [points[row] for row in self._passing(points, score_threshold)])
         responses: list[models.QueryResponse] = []
 
         def fetch(rows: Sequence[int], window: int) -> list[Candidates]:
@@ -279,20 +296,15 @@ class QdrantAdapter(NormalizedCollection):
             *([explanation_of(outcome, kept, lambda score: _to_engine(score, metric))] if explained else []),
         )
 
-    def _query_on_server(self, plan: SearchPlan, arguments: Mapping[str, Any]) -> models.QueryResponse:
-        """Let the server re-rank: the candidates are a prefetch, the normalised score a formula."""
+    def _query_on_server(self, plan: SearchPlan, arguments: Mapping[str, Any]) -> models.QueryResponse | None:
+        """Let the server re-rank; None if a fit has replaced the statistics meanwhile: then plan again."""
         assert plan.statistics is not None
-        statistics, method = plan.statistics, plan.method
         metric = self._store.describe().metric
         response = self.client.query_points(
-            self.collection_name, **formula_query(statistics, method, metric, plan.window, arguments)
+            self.collection_name, **formula_query(plan.statistics, plan.method, metric, plan.window, arguments)
         )
-        payloads = [point.payload for point in response.points]
-        outdated = item_statistics(payloads, statistics.generation)[1]
-        if outdated and (newer := self._newer_statistics(statistics)) is not None:
-            method = check_supported(plan.method_for(newer), newer)
-            return self._query_on_server(replace(plan, statistics=newer, method=method), arguments)
-        return response
+        outdated = item_statistics([point.payload for point in response.points], plan.statistics.generation)[1]
+        return None if outdated and self._newer_statistics(plan.statistics) is not None else response
 
     def upsert(
         self,

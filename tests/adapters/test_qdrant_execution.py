@@ -185,6 +185,10 @@ def test_a_fit_by_another_process_is_noticed(qdrant_local: QdrantEngine) -> None
     reader.query_points(query, limit=5)
     world.fit(writer, method="dual_is", query_beta=30.0)
     same(reader.query_points(query, limit=5), writer.query_points(query, limit=5))
+    gated = qdrant_local.adapter(collection, execution="auto", statistics_ttl=3600)
+    gated.query_points(query, limit=5)
+    world.fit(writer, method="dual_dis")
+    same(gated.query_points(query, limit=5), writer.query_points(query, limit=5))
     writer.drop()
     qdrant_local.drop_collection(collection)
 
