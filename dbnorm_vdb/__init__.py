@@ -23,6 +23,7 @@ from dbnorm_vdb.errors import (
     StatisticsFormatError,
     StatisticsMismatchError,
     UnknownVectorError,
+    UnsupportedCollectionError,
     UnsupportedMethodError,
     UnsupportedMetricError,
     UnsupportedQueryError,
@@ -46,7 +47,7 @@ from dbnorm_vdb.statistics import (
     StoredState,
 )
 from dbnorm_vdb.store import Hit
-from dbnorm_vdb.summaries import FitSummary, RefreshSummary, Status
+from dbnorm_vdb.summaries import FitSummary, FoldSummary, RefreshSummary, Status
 from dbnorm_vdb.version import __version__
 
 __all__ = [
@@ -65,6 +66,7 @@ __all__ = [
     "Explanation",
     "FitInProgressError",
     "FitSummary",
+    "FoldSummary",
     "ForeignDataError",
     "Hit",
     "InvalidInputError",
@@ -87,6 +89,7 @@ __all__ = [
     "Status",
     "StoredState",
     "UnknownVectorError",
+    "UnsupportedCollectionError",
     "UnsupportedMethodError",
     "UnsupportedMetricError",
     "UnsupportedQueryError",

@@ -17,15 +17,17 @@ from dbnorm_vdb.banks import Bank, Vectors, usable_vectors
 from dbnorm_vdb.biases import BankBiases
 from dbnorm_vdb.bounds import bounds_beyond
 from dbnorm_vdb.checkpoint import Checkpoint
+from dbnorm_vdb.copying import Folder, FoldTarget
 from dbnorm_vdb.errors import EmptyBankError, EmptyCollectionError, InvalidParameterError, NotFittedError
 from dbnorm_vdb.fitting import FitSettings
+from dbnorm_vdb.folding import check_foldable
 from dbnorm_vdb.ledger import unfinished
 from dbnorm_vdb.methods import Method
 from dbnorm_vdb.parameters import check_count
 from dbnorm_vdb.serving import Serving, check_same_vector, logger
 from dbnorm_vdb.statistics import CollectionStatistics, FitClaim, ItemStatistics
 from dbnorm_vdb.store import Hit, VectorInfo
-from dbnorm_vdb.summaries import FitSummary, RefreshSummary, Status, in_words
+from dbnorm_vdb.summaries import FitSummary, FoldSummary, RefreshSummary, Status, in_words
 from dbnorm_vdb.targets import Target
 from dbnorm_vdb.writing import Execution, GalleryWriter, Progress, sample_vectors, stored_banks, work_key
 
@@ -300,6 +302,59 @@ class NormalizedCollection(Serving, ABC):
             BankBiases(settings.fitted(name, bank, log_weights), active.metric, backend="numpy")
             for name, bank in banks.items()
         ]
+
+    # --- a folded copy -----------------------------------------------------------------------------------------
+
+    def fold(
+        self,
+        target: str,
+        *,
+        method: str | Method | None = None,
+        page_size: int = 1000,
+        batch_size: int | None = None,
+        max_items_per_second: float | None = None,
+        progress: Progress | None = None,
+    ) -> FoldSummary:
+        """Copy the collection into a new one whose vectors carry the normalisation as one more dimension.
+
+        Searching the copy (`FoldedQdrantAdapter`, `FoldedMilvusAdapter`) needs no over-fetch and no statistics, and
+        returns what an exact search returns here. It is a snapshot: what is written here later is not in it. Payload,
+        fields, other vectors and indexes are copied; this collection is only read. Interrupted, the same call goes on
+        where it stopped. The copy is verified before it can be searched.
+
+        Args:
+            target: the name of the new collection.
+            method: instead of the fitted default: `is`, `dual_is`, `sinkhorn` or `nnn`, as far as fitted.
+            page_size: items read and written at a time.
+            batch_size: items in one write request; None for what suits the engine.
+            max_items_per_second: the pace, on average; None for as fast as it goes.
+            progress: called with a stage, how many are done, and how many there are.
+
+        Raises:
+            NotFittedError: there are no statistics yet.
+            UnsupportedMethodError: the method has gates, or the statistics cannot serve it.
+            UnsupportedCollectionError: the collection has something that cannot be copied.
+            ForeignDataError: there is a collection of that name that is not an unfinished copy.
+            StatisticsMismatchError: it is one of another collection, or of other statistics; or the collection was
+                fitted anew meanwhile.
+            StatisticsError: the copy does not hold what was written to it.
+        """
+        execution = _execution(batch_size, max_items_per_second, progress)
+        check_count(page_size, what="page_size")
+        if not isinstance(target, str) or not target:
+            raise InvalidParameterError(f"target is the name of a collection that is to be made, got {target!r}")
+        info = self._store.describe(fresh=True)
+        statistics = self._ledger.active()
+        if statistics is None:
+            raise NotFittedError(f"collection {self._store.collection!r} has no statistics to fold; call fit()")
+        check_same_vector(statistics, info, self._store.collection, fitting=False)
+        chosen = check_foldable(method or statistics.method, statistics)
+        self._count_items(info)
+        return Folder(self._store, self._fold_target(target), execution, page_size).fold(statistics, chosen)
+
+    @abstractmethod
+    def _fold_target(self, name: str) -> FoldTarget:
+        """What copies this collection into another."""
 
     # --- status and drop ---------------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ DBNormError
 │   ├── UnknownVectorError                   a vector name or field the collection lacks, or none where it has several
 │   ├── UnsupportedMetricError               a metric without a meaning here (Manhattan, Hamming, Jaccard, ...)
 │   ├── UnsupportedVectorError               sparse, binary or multi-vectors
+│   ├── UnsupportedCollectionError           a collection with something that `fold` cannot copy
 │   ├── UnsupportedMethodError               a method that does not exist, or that the statistics cannot serve
 │   ├── UnsupportedQueryError                a kind of query that normalisation has no meaning for
 │   └── InvalidTargetError                   a command-line URL that names no collection
@@ -78,6 +79,10 @@ class UnsupportedMetricError(InvalidInputError):
 
 class UnsupportedVectorError(InvalidInputError):
     """The vector is sparse, binary or a multi-vector."""
+
+
+class UnsupportedCollectionError(InvalidInputError):
+    """The collection has something that cannot be copied."""
 
 
 class UnsupportedMethodError(InvalidInputError):

@@ -58,11 +58,13 @@ class Metric(str, Enum):
     EUCLIDEAN = "euclidean"
 
 
-class _Stored(BaseModel):
+class Stored(BaseModel):
+    """Base of what is stored at the collection level, and read back as untrusted input."""
+
     model_config = ConfigDict(frozen=True, extra="ignore", str_max_length=1024)
 
 
-class BiasSummary(_Stored):
+class BiasSummary(Stored):
     """How one bank's bias is spread over the gallery, on the similarity scale."""
 
     mean: FiniteFloat
@@ -71,7 +73,7 @@ class BiasSummary(_Stored):
     quantiles: Annotated[dict[str, FiniteFloat], Field(max_length=64)] = Field(default_factory=dict)
 
 
-class BankStatistics(_Stored):
+class BankStatistics(Stored):
     """One bank, and what it says about the gallery as a whole."""
 
     beta: Positive
@@ -83,7 +85,7 @@ class BankStatistics(_Stored):
     activation_size: Count
 
 
-class SinkhornStatistics(_Stored):
+class SinkhornStatistics(Stored):
     """The bank weights of `sinkhorn`: how they were learned, and the bias they give.
 
     Attributes:
@@ -101,7 +103,7 @@ class SinkhornStatistics(_Stored):
     changes: Annotated[tuple[FiniteFloat, ...], Field(max_length=1000)] = ()
 
 
-class Calibration(_Stored):
+class Calibration(Stored):
     """How large windows have to be, found on bank queries whose own vote was taken out of the biases.
 
     Attributes:
@@ -131,7 +133,7 @@ class Calibration(_Stored):
         return math.ceil(window * max(1.0, wanted / self.limit))
 
 
-class NnnStatistics(_Stored):
+class NnnStatistics(Stored):
     """The bias of `nnn`: `alpha` times the mean of an item's `k` largest similarities to the query bank.
 
     Attributes:
@@ -152,7 +154,7 @@ class BiasColumn(NamedTuple):
     bias: BiasSummary
 
 
-class CollectionStatistics(_Stored):
+class CollectionStatistics(Stored):
     """One generation of statistics of one vector of a collection.
 
     Attributes:
@@ -227,7 +229,7 @@ class CollectionStatistics(_Stored):
         return self.model_copy(update=changed) if changed else self
 
 
-class BiasBounds(_Stored):
+class BiasBounds(Stored):
     """How far items written after a fit reach beyond the ranges it found. Written before those items, never changed.
 
     Attributes:
@@ -255,7 +257,7 @@ class StoredItem(BaseModel):
     activated: tuple[Literal["query", "gallery"], ...] = Field(default=(), strict=False)
 
 
-class FitClaim(_Stored):
+class FitClaim(Stored):
     """Who is writing a generation, since when, and when they last said so.
 
     `work` identifies what is being fitted (banks, betas, vector): a fit of the same work may go on where a dead one
@@ -271,7 +273,7 @@ class FitClaim(_Stored):
     renewed_at: AwareDatetime
 
 
-class StoredState(_Stored):
+class StoredState(Stored):
     """All that this library keeps at the collection level: one document, replaced in one write.
 
     Attributes:

@@ -1,4 +1,4 @@
-"""What fit, refresh and status tell their caller."""
+"""What fit, refresh, fold and status tell their caller."""
 
 from __future__ import annotations
 
@@ -58,6 +58,32 @@ class RefreshSummary(BaseModel):
     written_count: int
     removed_count: int
     skipped_count: int
+    seconds: float
+
+
+class FoldSummary(BaseModel):
+    """What a fold did.
+
+    Attributes:
+        target: the folded copy.
+        method: whose normalisation it carries.
+        item_count: items in it.
+        copied_count: items written.
+        resumed_count: items that an interrupted fold had written, and that were still right.
+        skipped_count: items left out, since their vector cannot be used.
+        unfitted_count: items without statistics, which count as average items.
+        verified_count: items compared with the source, whole, after they were written.
+        seconds: how long it took.
+    """
+
+    target: str
+    method: str
+    item_count: int
+    copied_count: int
+    resumed_count: int
+    skipped_count: int
+    unfitted_count: int
+    verified_count: int
     seconds: float
 
 

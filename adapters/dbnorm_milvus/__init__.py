@@ -8,5 +8,6 @@ except ImportError as error:
     raise MissingDependencyError("pymilvus", "milvus", "dbnorm_milvus") from error
 
 from dbnorm_milvus.adapter import MilvusAdapter
+from dbnorm_milvus.folded import FoldedMilvusAdapter
 
-__all__ = ["MilvusAdapter"]
+__all__ = ["FoldedMilvusAdapter", "MilvusAdapter"]

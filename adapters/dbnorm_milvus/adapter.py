@@ -13,23 +13,23 @@ import numpy as np
 import numpy.typing as npt
 from pymilvus import MilvusClient, MilvusException
 
+from dbnorm_milvus.copying import MilvusFoldTarget
+from dbnorm_milvus.queries import check_dense
 from dbnorm_milvus.results import SAME_SCALE, keep_hits
 from dbnorm_milvus.store import MilvusStore
 from dbnorm_vdb.banks import check_vectors, dense_vectors
 from dbnorm_vdb.collection import NormalizedCollection
 from dbnorm_vdb.errors import (
     InvalidTargetError,
-    NonFiniteVectorError,
     StatisticsMismatchError,
     UnsupportedQueryError,
-    ZeroVectorError,
 )
 from dbnorm_vdb.lookup import StatisticsLookup
 from dbnorm_vdb.methods import Method, adjustment_range
 from dbnorm_vdb.parameters import check_count
 from dbnorm_vdb.searching import Candidates, Explained, SearchPlan, explanation_of, raw_explanation
 from dbnorm_vdb.serving import DEFAULT_STATISTICS_TTL, logger
-from dbnorm_vdb.statistics import CollectionStatistics, ItemId, ItemStatistics, Metric
+from dbnorm_vdb.statistics import CollectionStatistics, ItemId, ItemStatistics
 from dbnorm_vdb.store import Hit
 from dbnorm_vdb.targets import Target
 
@@ -336,6 +336,9 @@ class MilvusAdapter(NormalizedCollection):
                 found.append([Hit(item, distance, payload) for item, distance, payload in rows])
         return found
 
+    def _fold_target(self, name: str) -> MilvusFoldTarget:
+        return MilvusFoldTarget(self._store, name)
+
     def _statistics_of(
         self, found: Sequence[Candidates], statistics: CollectionStatistics
     ) -> tuple[ItemStatistics, bool]:
@@ -411,21 +414,7 @@ class MilvusAdapter(NormalizedCollection):
             raise UnsupportedQueryError(
                 f"a search with {', '.join(refused)} is not normalised; use the client, or method='raw'"
             )
-        if data is None:
-            return
-        try:
-            vectors = np.asarray(data)
-        except ValueError:  # ragged: the client says so
-            return
-        if vectors.size and vectors.dtype.kind not in "fiu":
-            raise UnsupportedQueryError(
-                "only dense float query vectors are normalised; use the client, or method='raw'"
-            )
-        if not np.isfinite(vectors).all():
-            raise NonFiniteVectorError("the query vectors hold NaN or infinite values; re-embed the queries")
-        if self._store.describe().metric is Metric.COSINE and vectors.ndim == 2 and not vectors.any(axis=1).all():
-            row = int((~vectors.any(axis=1)).argmax())
-            raise ZeroVectorError(f"query vector {row} is all zeros and has no direction; re-embed the query")
+        check_dense(data, self._store.describe().metric)
 
 
 def _wide_enough(params: Mapping[str, Any], window: int) -> dict[str, Any]:

@@ -139,25 +139,26 @@ class MilvusStore(Store):
         return [*names, "$meta"] if description.get("enable_dynamic_field") else names
 
     def count(self) -> int:
-        return self._count(self.collection)
+        return self.count_of(self.collection)
 
     def count_fitted(self, generation: int) -> int:
         """Rows of the generation's companion; those of items deleted since the fit count too."""
         companion = self._items_of(generation)
-        return self._count(companion, f"generation == {generation}") if self._load(companion) else 0
+        return self.count_of(companion, f"generation == {generation}") if self._load(companion) else 0
 
-    def _count(self, collection: str, expression: str = "") -> int:
+    def count_of(self, collection: str, expression: str = "") -> int:
+        """The number of rows of a collection, or of those that an expression holds for."""
         rows = self.client.query(collection, filter=expression, output_fields=["count(*)"], consistency_level="Strong")
         return int(rows[0]["count(*)"])
 
     def pages(self, size: int, *, after: ItemId | None = None) -> Iterator[Page]:
         info = self.describe()
         expression = "" if after is None else f"{self.primary_field} > {literal(after)}"
-        for rows in self._scan(self.collection, size, [self.primary_field, info.name], expression):
+        for rows in self.scan(self.collection, size, [self.primary_field, info.name], expression):
             yield self._page(rows)
 
     def ids(self) -> Iterator[list[ItemId]]:
-        for rows in self._scan(self.collection, _IDS_PAGE, [self.primary_field]):
+        for rows in self.scan(self.collection, _IDS_PAGE, [self.primary_field]):
             yield [row[self.primary_field] for row in rows]
 
     def fetch(self, ids: Sequence[ItemId]) -> Page:
@@ -178,11 +179,14 @@ class MilvusStore(Store):
         vectors = np.array([row[info.name] for row in there], dtype=np.float32).reshape(len(there), info.dimension)
         return Page([row[self.primary_field] for row in there], vectors)
 
-    def _scan(self, collection: str, size: int, fields: Sequence[str], expression: str = "") -> Iterator[list[Any]]:
+    def scan(
+        self, collection: str, size: int, fields: Sequence[str], expression: str = "", *, partition: str | None = None
+    ) -> Iterator[list[Any]]:
         """All rows in pages. One strong read brings the node up to date; the pages then need not wait."""
-        self._count(collection)
+        self.count_of(collection)
         iterator = self.client.query_iterator(
             collection,
+            partition_names=None if partition is None else [partition],
             batch_size=min(size, _LARGEST_PAGE),
             filter=expression,
             output_fields=list(fields),
@@ -205,10 +209,13 @@ class MilvusStore(Store):
         if document is None:
             self._remove_property(key)
             return
-        text = json.dumps(document)
+        self.write_property(self.collection, key, document)
+
+    def write_property(self, collection: str, key: str, document: Mapping[str, Any]) -> None:
+        """Store a document as a property of a collection."""
         # twice: an old server forgets the last change of a property when it is stopped uncleanly
         for _ in range(2):
-            self.client.alter_collection_properties(self.collection, properties={key: text})
+            self.client.alter_collection_properties(collection, properties={key: json.dumps(document)})
 
     def _remove_property(self, key: str) -> None:
         try:
@@ -297,7 +304,7 @@ class MilvusStore(Store):
         if not self.client.list_indexes(name):
             self.client.create_index(name, self._flat_index("vector"))
         self._load(name)
-        return [row for page in self._scan(name, _LOOKUP_BATCH, fields, f'bank == "{bank}"') for row in page]
+        return [row for page in self.scan(name, _LOOKUP_BATCH, fields, f'bank == "{bank}"') for row in page]
 
     def write_items(
         self,
@@ -319,7 +326,7 @@ class MilvusStore(Store):
         self, generation: int, flags: Mapping[ItemId, Sequence[str]], *, columns: Sequence[str]
     ) -> None:
         ids = list(flags)
-        self._count(self._items_of(generation))  # as in `_scan`: one strong read
+        self.count_of(self._items_of(generation))  # as in `_scan`: one strong read
         for start in range(0, len(ids), _LOOKUP_BATCH):
             rows = self._rows(generation, ids[start : start + _LOOKUP_BATCH], "Bounded")
             if rows:
@@ -357,7 +364,7 @@ class MilvusStore(Store):
         parts: list[ItemStatistics] = []
         with self._unless_replaced(name):
             if self._load(name):
-                for rows in self._scan(name, _IDS_PAGE, sorted(ITEM_FIELDS), f"generation == {generation}"):
+                for rows in self.scan(name, _IDS_PAGE, sorted(ITEM_FIELDS), f"generation == {generation}"):
                     page_ids, part = items_of(rows, columns)
                     ids += page_ids
                     parts.append(part)
@@ -398,8 +405,8 @@ class MilvusStore(Store):
 
     def discard_orphans(self, generation: int) -> int:
         name, removed = self._items_of(generation), 0
-        self._count(self.collection)  # as in `_scan`: one strong read
-        for rows in self._scan(name, _LOOKUP_BATCH, ["item"], f"generation == {generation}"):
+        self.count_of(self.collection)  # as in `_scan`: one strong read
+        for rows in self.scan(name, _LOOKUP_BATCH, ["item"], f"generation == {generation}"):
             ids = [row["item"] for row in rows]
             left = self.client.query(
                 self.collection,

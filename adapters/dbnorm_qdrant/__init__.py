@@ -8,5 +8,6 @@ except ImportError as error:
     raise MissingDependencyError("qdrant-client", "qdrant", "dbnorm_qdrant") from error
 
 from dbnorm_qdrant.adapter import QdrantAdapter
+from dbnorm_qdrant.folded import FoldedQdrantAdapter
 
-__all__ = ["QdrantAdapter"]
+__all__ = ["FoldedQdrantAdapter", "QdrantAdapter"]

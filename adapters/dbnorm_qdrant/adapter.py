@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from qdrant_client import QdrantClient, grpc, models
 
+from dbnorm_qdrant.copying import QdrantFoldTarget
 from dbnorm_qdrant.formula import check_execution, formula_query, runs_on_server
 from dbnorm_qdrant.payload import (
     as_structs,
@@ -24,15 +24,14 @@ from dbnorm_qdrant.payload import (
     with_our_key,
     without_our_key,
 )
+from dbnorm_qdrant.queries import dense_query, engine_score
 from dbnorm_qdrant.store import QdrantStore
 from dbnorm_vdb.banks import check_vectors, dense_vectors
 from dbnorm_vdb.collection import NormalizedCollection
 from dbnorm_vdb.errors import (
     InvalidTargetError,
-    NonFiniteVectorError,
     StatisticsMismatchError,
     UnsupportedQueryError,
-    ZeroVectorError,
 )
 from dbnorm_vdb.methods import Method
 from dbnorm_vdb.searching import (
@@ -72,6 +71,8 @@ class QdrantAdapter(NormalizedCollection):
         >>> images.fit(query_bank=captions, gallery_bank=5000)  # doctest: +SKIP
         >>> images.query_points(query=vector, limit=10).points  # doctest: +SKIP
     """
+
+    _store: QdrantStore
 
     def __init__(
         self,
@@ -275,7 +276,7 @@ class QdrantAdapter(NormalizedCollection):
                     execution=execution,
                     **kwargs,
                 )
-            points = [_clean(point, selector, _to_engine(point.score, metric)) for point in ranked.points]
+            points = [_clean(point, selector, engine_score(point.score, metric)) for point in ranked.points]
             return _explained(ranked, [points[row] for row in self._passing(points, score_threshold)])
         responses: list[models.QueryResponse] = []
 
@@ -293,7 +294,7 @@ class QdrantAdapter(NormalizedCollection):
         return _explained(
             responses[0],
             [points[rank] for rank in kept],
-            *([explanation_of(outcome, kept, lambda score: _to_engine(score, metric))] if explained else []),
+            *([explanation_of(outcome, kept, lambda score: engine_score(score, metric))] if explained else []),
         )
 
     def _query_on_server(self, plan: SearchPlan, arguments: Mapping[str, Any]) -> models.QueryResponse | None:
@@ -378,6 +379,9 @@ class QdrantAdapter(NormalizedCollection):
                 found += [self._points(outcome, with_payload) for outcome in outcomes]
         return [[Hit(point.id, point.score, point.payload or {}) for point in points] for points in found]
 
+    def _fold_target(self, name: str) -> QdrantFoldTarget:
+        return QdrantFoldTarget(self._store, name)
+
     def _candidates(self, points: Sequence[models.ScoredPoint]) -> Candidates:
         scores = np.array([point.score for point in points], dtype=np.float64)
         euclidean = self._store.describe().metric is Metric.EUCLIDEAN
@@ -387,7 +391,7 @@ class QdrantAdapter(NormalizedCollection):
         """The best points with their normalised scores, best first."""
         metric = self._store.describe().metric
         return [
-            _clean(outcome.candidates.hits[row], selector, _to_engine(score, metric))
+            _clean(outcome.candidates.hits[row], selector, engine_score(score, metric))
             for row, score in zip(outcome.best.order.tolist(), outcome.best.scores.tolist(), strict=True)
         ]
 
@@ -411,16 +415,12 @@ class QdrantAdapter(NormalizedCollection):
             query = query.nearest
         if isinstance(query, (*_BY_ID, *_INFERRED)):
             return
-        vector = np.asarray(query) if isinstance(query, (list, tuple, np.ndarray)) else None
-        if vector is None or vector.ndim != 1 or vector.dtype.kind not in "fiu":
-            raise UnsupportedQueryError(
-                f"a {type(query).__name__} query is not normalised, only one dense vector, a point id or a"
-                " NearestQuery of these is; use the client, or method='raw'"
-            )
-        if not np.isfinite(vector).all():
-            raise NonFiniteVectorError("the query vector holds NaN or infinite values; re-embed the query")
-        if self._store.describe().metric is Metric.COSINE and not vector.any():
-            raise ZeroVectorError("the query vector is all zeros and has no direction; re-embed the query")
+        dense_query(
+            query,
+            self._store.describe().metric,
+            kinds="one dense vector, a point id or a NearestQuery of these is",
+            instead=", or method='raw'",
+        )
 
 
 def _explained(
@@ -439,10 +439,3 @@ def _clean(point: models.ScoredPoint, selector: Any, score: float | None = None)
     if score is not None:
         update["score"] = score
     return point.model_copy(update=update)
-
-
-def _to_engine(similarity: float, metric: Metric) -> float:
-    """Qdrant's score; a Euclidean similarity above zero becomes a negative distance, so that the order stays."""
-    if metric is not Metric.EUCLIDEAN:
-        return similarity
-    return math.copysign(math.sqrt(abs(similarity)), -similarity)

@@ -111,12 +111,12 @@ class QdrantStore(Store):
 
     def pages(self, size: int, *, after: ItemId | None = None) -> Iterator[Page]:
         name = self.describe().name
-        for records in self._scroll(self.collection, size, start=after, with_vectors=[name] if name else True):
+        for records in self.scroll(self.collection, size, start=after, with_vectors=[name] if name else True):
             there = records[1:] if records[0].id == after else records
             yield _page(there, name, self.describe().dimension)
 
     def ids(self) -> Iterator[list[ItemId]]:
-        for records in self._scroll(self.collection, _IDS_PAGE):
+        for records in self.scroll(self.collection, _IDS_PAGE):
             yield [record.id for record in records]
 
     def fetch(self, ids: Sequence[ItemId]) -> Page:
@@ -131,7 +131,7 @@ class QdrantStore(Store):
             )
         return _page(records, name, self.describe().dimension)
 
-    def _scroll(
+    def scroll(
         self,
         collection: str,
         size: int,
@@ -141,6 +141,7 @@ class QdrantStore(Store):
         with_payload: bool | list[str] = False,
         with_vectors: bool | list[str] = False,
     ) -> Iterator[list[models.Record]]:
+        """All points of a collection, or those from `start` on, in pages."""
         offset: Any = start
         limit = size if start is None else size + 1  # the point to start from comes first, and again
         while True:
@@ -205,7 +206,7 @@ class QdrantStore(Store):
         return ours
 
     def _our_values(self) -> Iterator[list[models.Record]]:
-        return self._scroll(self.collection, _IDS_PAGE, scroll_filter=_has(KEY), with_payload=[KEY])
+        return self.scroll(self.collection, _IDS_PAGE, scroll_filter=_has(KEY), with_payload=[KEY])
 
     # --- writing -----------------------------------------------------------------------------------------------
 
@@ -231,7 +232,7 @@ class QdrantStore(Store):
             self.client.upsert(self._banks(slot(generation)), points, wait=start + _WRITE_BATCH >= len(vectors))
 
     def read_bank(self, generation: int, bank: str) -> tuple[Vectors, Floats | None]:
-        pages = self._scroll(
+        pages = self.scroll(
             self._banks(slot(generation)),
             _VECTORS_PAGE,
             scroll_filter=_bank_is(bank),
@@ -274,7 +275,7 @@ class QdrantStore(Store):
     def read_checkpoint(self, generation: int) -> bytes | None:
         if not self._exists_and_is_ours(slot(generation), refuse=False):
             return None
-        pages = self._scroll(
+        pages = self.scroll(
             self._banks(slot(generation)), _CHECKPOINT_PAGE, scroll_filter=_bank_is(CHECKPOINT), with_payload=True
         )
         records = [record for page in pages for record in page]
@@ -323,7 +324,7 @@ class QdrantStore(Store):
 
     def discard_generation(self, generation: int) -> None:
         path = _path(generation)
-        for records in self._scroll(self.collection, _IDS_PAGE, scroll_filter=_has(path)):
+        for records in self.scroll(self.collection, _IDS_PAGE, scroll_filter=_has(path)):
             self.client.delete_payload(self.collection, keys=[path], points=[record.id for record in records])
         if self._exists_and_is_ours(slot(generation), refuse=False):
             self.client.delete_collection(self._banks(slot(generation)))

@@ -1,0 +1,36 @@
+"""What query vectors have to be, as far as normalisation is concerned; the rest of the checking is the client's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dbnorm_vdb.errors import NonFiniteVectorError, UnsupportedQueryError, ZeroVectorError
+from dbnorm_vdb.statistics import Metric
+
+
+def check_dense(data: Any, metric: Metric) -> npt.NDArray[Any] | None:
+    """The (q, d) query vectors of a search as an array; None where the client will say what is wrong with them.
+
+    Raises:
+        UnsupportedQueryError: sparse or binary vectors, or text.
+        NonFiniteVectorError, ZeroVectorError: they cannot be used.
+    """
+    if data is None:
+        return None
+    try:
+        vectors = np.asarray(data)
+    except ValueError:  # ragged
+        return None
+    if vectors.size and vectors.dtype.kind not in "fiu":
+        raise UnsupportedQueryError("only dense float query vectors are normalised; use the client, or method='raw'")
+    if not np.isfinite(vectors).all():
+        raise NonFiniteVectorError("the query vectors hold NaN or infinite values; re-embed the queries")
+    if vectors.ndim != 2:
+        return None
+    if metric is Metric.COSINE and not vectors.any(axis=1).all():
+        row = int((~vectors.any(axis=1)).argmax())
+        raise ZeroVectorError(f"query vector {row} is all zeros and has no direction; re-embed the query")
+    return vectors
