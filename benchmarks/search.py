@@ -27,8 +27,8 @@ import numpy as np
 from pymilvus import MilvusClient
 from qdrant_client import QdrantClient, models
 
-from dbnorm_milvus import MilvusAdapter
-from dbnorm_qdrant import QdrantAdapter
+from dbnorm_milvus import FoldedMilvusAdapter, MilvusAdapter
+from dbnorm_qdrant import FoldedQdrantAdapter, QdrantAdapter
 from dbnorm_vdb import rerank
 from dbnorm_vdb.banks import Bank
 from dbnorm_vdb.collection import NormalizedCollection
@@ -37,7 +37,7 @@ from dbnorm_vdb.methods import Method
 from dbnorm_vdb.searching import Explanation
 from dbnorm_vdb.statistics import ItemStatistics, Metric
 
-NAME = "items"
+NAME, FOLDED_NAME = "items", "folded"
 PAGE = 1000
 DIMENSION = 256
 LIMIT = 10
@@ -52,12 +52,14 @@ OWN_WINDOW = "client, the window"
 DEFAULT = "adapter"
 EXACT = "adapter, exact"
 SERVER = "adapter, on the server"
+FOLDED = "folded copy"
 RATIOS = (
     (DEFAULT, OWN_WINDOW, 1.15),
     (DEFAULT, OWN, None),
     (EXACT, OWN, None),
     (SERVER, OWN_WINDOW, None),
     (SERVER, OWN, None),
+    (FOLDED, OWN, None),
 )
 """Numerator, denominator, target. Variants that an engine does not have are left out."""
 
@@ -127,12 +129,14 @@ class Qdrant(Engine):
 
     def variants(self, adapter: Any, window: int) -> dict[str, Variant]:
         client, fields, ours = self.client, FIELDS, [*FIELDS, "dbnorm"]
+        folded = FoldedQdrantAdapter(client, FOLDED_NAME)
         return {
             OWN: lambda q: client.query_points(NAME, query=q, limit=LIMIT, with_payload=fields),
             OWN_WINDOW: lambda q: client.query_points(NAME, query=q, limit=window, with_payload=ours),
             DEFAULT: lambda q: adapter.query_points(query=q, limit=LIMIT, with_payload=fields),
             EXACT: lambda q: adapter.query_points(query=q, limit=LIMIT, with_payload=fields, exact=True),
             SERVER: lambda q: adapter.query_points(query=q, limit=LIMIT, with_payload=fields, execution="server"),
+            FOLDED: lambda q: folded.query_points(query=q, limit=LIMIT, with_payload=fields),
         }
 
     def explained(self, adapter: Any, query: list[float], *, exact: bool) -> Explanation:
@@ -151,12 +155,13 @@ class Milvus(Engine):
         return MilvusAdapter(self.client, NAME)
 
     def variants(self, adapter: Any, window: int) -> dict[str, Variant]:
-        client = self.client
+        client, folded = self.client, FoldedMilvusAdapter(self.client, FOLDED_NAME)
         return {
             OWN: lambda q: client.search(NAME, data=[q], limit=LIMIT, output_fields=FIELDS),
             OWN_WINDOW: lambda q: client.search(NAME, data=[q], limit=window, output_fields=FIELDS),
             DEFAULT: lambda q: adapter.search(data=[q], limit=LIMIT, output_fields=FIELDS),
             EXACT: lambda q: adapter.search(data=[q], limit=LIMIT, output_fields=FIELDS, exact=True),
+            FOLDED: lambda q: folded.search(data=[q], limit=LIMIT, output_fields=FIELDS),
         }
 
     def explained(self, adapter: Any, query: list[float], *, exact: bool) -> Explanation:
@@ -189,11 +194,13 @@ def opened(name: str, folder: str) -> Iterator[Engine]:
 
 def compare(name: str, engine: Engine, data: Data, repeats: int) -> None:
     adapter: Any = engine.adapter()
-    adapter.fit(data.bank, gallery_bank=GALLERY_BANK)
+    took = adapter.fit(data.bank, gallery_bank=GALLERY_BANK).seconds
+    folding = adapter.fold(FOLDED_NAME).seconds
     calibration = adapter.status().active.calibration
     window = calibration.window(LIMIT)
     queries = data.queries.tolist()
-    print(f"\n{name}: the window is {window}, of an exact search at first {calibration.window(LIMIT, certified=True)}")
+    print(f"\n{name}: fitted in {took:.1f} s, folded in {folding:.1f} s (once each)")
+    print(f"  the window is {window}, of an exact search at first {calibration.window(LIMIT, certified=True)}")
     for exact in (False, True):
         told = [engine.explained(adapter, query, exact=exact) for query in queries]
         print(

@@ -1,4 +1,4 @@
-"""The command line: demo, fit, refresh, status, search, drop. Exit status 0, 1 (failed) or 2 (wrong usage)."""
+"""The command line: demo, fit, refresh, fold, status, search, drop. Exit status 0, 1 (failed) or 2 (wrong usage)."""
 
 from __future__ import annotations
 
@@ -190,6 +190,38 @@ def refresh(
         f"{summary.item_count} items have statistics after {summary.seconds:.1f} s: {summary.written_count} written,"
         f" {summary.removed_count} of deleted items removed"
         + (f", {summary.skipped_count} without a usable vector skipped" if summary.skipped_count else "")
+    )
+
+
+@app.command()
+def fold(
+    target: TargetUrl,
+    name: Annotated[str, typer.Argument(help="The new collection, in the same database.")],
+    method: Annotated[str | None, typer.Option(help="Instead of the fitted default: one without gates.")] = None,
+    page_size: PageSize = 1000,
+    batch_size: BatchSize = None,
+    max_items_per_second: Pace = None,
+    as_json: AsJson = False,
+) -> None:
+    """Copy a collection into one whose vectors carry the normalisation, for exact searches without over-fetch."""
+    with _target(target) as adapter, progress() as report:
+        summary = adapter.fold(
+            name,
+            method=method,
+            page_size=page_size,
+            batch_size=batch_size,
+            max_items_per_second=max_items_per_second,
+            progress=report,
+        )
+    if as_json:
+        print_json(summary.model_dump(mode="json"))
+        return
+    output.print(
+        f"{escape(summary.target)}: {summary.item_count} items folded ({summary.method}) in {summary.seconds:.1f} s"
+        + (f", {summary.resumed_count} of them before an interruption" if summary.resumed_count else "")
+        + f", {summary.verified_count} compared with the source"
+        + (f", {summary.unfitted_count} without statistics count as average items" if summary.unfitted_count else "")
+        + (f", {summary.skipped_count} without a usable vector left out" if summary.skipped_count else "")
     )
 
 

@@ -15,8 +15,8 @@ import pytest
 from pymilvus import DataType, MilvusClient
 from qdrant_client import QdrantClient, models
 
-from dbnorm_milvus import MilvusAdapter
-from dbnorm_qdrant import QdrantAdapter
+from dbnorm_milvus import FoldedMilvusAdapter, MilvusAdapter
+from dbnorm_qdrant import FoldedQdrantAdapter, QdrantAdapter
 from dbnorm_vdb.collection import NormalizedCollection
 from dbnorm_vdb.searching import Explained
 
@@ -62,6 +62,10 @@ class Engine(ABC):
 
     @abstractmethod
     def adapter(self, collection: str, vector_name: str | None = None, **options: Any) -> NormalizedCollection: ...
+
+    @abstractmethod
+    def folded(self, collection: str) -> Any:
+        """The adapter of a folded copy."""
 
     @abstractmethod
     def insert(
@@ -146,6 +150,9 @@ class QdrantEngine(Engine):
 
     def adapter(self, collection, vector_name=None, **options):
         return QdrantAdapter(self._client, collection, vector_name, **options)
+
+    def folded(self, collection):
+        return FoldedQdrantAdapter(self._client, collection)
 
     def insert(self, collection, ids, vectors, payloads):
         rows = zip(ids, vectors.tolist(), payloads, strict=True)
@@ -242,6 +249,9 @@ class MilvusEngine(Engine):
 
     def adapter(self, collection, vector_name=None, **options):
         return MilvusAdapter(self._client, collection, vector_name, **options)
+
+    def folded(self, collection):
+        return FoldedMilvusAdapter(self._client, collection)
 
     def insert(self, collection, ids, vectors, payloads):
         rows = zip(ids, vectors.tolist(), payloads, strict=True)

@@ -66,7 +66,7 @@ class MilvusFoldTarget(FoldTarget):
         self._fields = [field["name"] for field in description["fields"]]
         if description.get("enable_dynamic_field"):
             self._fields.append("$meta")
-        self._made_partitions: set[str | None] = set()
+        self._partitioned = False
         self._partitions: list[str | None] = [None]
         if not any(field.get("is_partition_key") for field in description["fields"]):
             names = self._client.list_partitions(store.collection)
@@ -175,7 +175,7 @@ class MilvusFoldTarget(FoldTarget):
 
     def write(self, page: FoldPage, folded: Vectors, *, replace: bool, batch_size: int | None) -> None:
         write = self._client.upsert if replace else self._client.insert
-        self._create_partitions(page)
+        self._create_partitions()
         size = batch_size or self._store.batch_size
         copies = list(self._copies(page, folded))
         for partition in self._partitions:
@@ -183,11 +183,12 @@ class MilvusFoldTarget(FoldTarget):
             for start in range(0, len(rows), size):
                 write(self.name, rows[start : start + size], partition_name=partition or "")
 
-    def _create_partitions(self, page: FoldPage) -> None:
-        missing = {row.partition for row in page.records} - self._made_partitions
-        for partition in missing - {None}:
-            self._client.create_partition(self.name, partition)  # nothing happens if it is there
-        self._made_partitions |= missing
+    def _create_partitions(self) -> None:
+        """Those of the source, as far as they are missing: once, since a fold may die at any point."""
+        if not self._partitioned and self._partitions != [None]:
+            for partition in set(self._partitions) - set(self._client.list_partitions(self.name)):
+                self._client.create_partition(self.name, partition)
+        self._partitioned = True
 
     def _copies(self, page: FoldPage, folded: Vectors) -> Iterator[dict[str, Any]]:
         """Of each row of a page, what its copy has to be."""

@@ -50,6 +50,28 @@ def target(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, Path]:
     return f"{request.param}://{location}/{collection}", tmp_path
 
 
+def test_fold(target: tuple[str, Path]) -> None:
+    url, folder = target
+    fitted = run("fit", url, "--query-bank", str(folder / "queries.npy"), "--method", "is", "--json")
+    assert fitted.returncode == 0, fitted.stderr
+    gated = run("fold", url, "copy", "--method", "dis")
+    assert (gated.returncode, "dis" in gated.stderr) == (2, True)
+    folded = run("fold", url, "copy", "--json")
+    assert folded.returncode == 0, folded.stderr
+    summary = json.loads(folded.stdout)
+    assert (summary["target"], summary["method"], summary["item_count"], summary["verified_count"]) == (
+        "copy",
+        "is",
+        60,
+        60,
+    )
+    assert "items: 60 of 60" in folded.stderr
+    again = run("fold", url, "copy")
+    assert (again.returncode, "complete copy" in again.stderr) == (1, True)
+    said = run("fold", url, "other")
+    assert "other: 60 items folded (is) in" in said.stdout
+
+
 def test_fit_status_search_drop(target: tuple[str, Path]) -> None:
     url, folder = target
     banks = ("--query-bank", str(folder / "queries.npy"), "--gallery-bank", f"{folder / 'banks.npz'}:items")
