@@ -49,6 +49,7 @@ from dbnorm_vdb.store import KEY, Hit
 from dbnorm_vdb.targets import Target
 
 _BATCH = 100
+_DEFAULT_LIMIT = 10
 _BY_ID = (int, str, UUID, grpc.PointId)
 _INFERRED = (models.Document, models.Image, models.InferenceObject)
 
@@ -297,6 +298,112 @@ class QdrantAdapter(NormalizedCollection):
             *([explanation_of(outcome, kept, lambda score: engine_score(score, metric))] if explained else []),
         )
 
+    def query_batch_points(
+        self,
+        requests: Sequence[models.QueryRequest],
+        *,
+        candidates: int | None = None,
+        method: str | Method | None = None,
+        exact: bool = False,
+        max_candidates: int | None = None,
+        **kwargs: Any,
+    ) -> list[models.QueryResponse]:
+        """`QdrantClient.query_batch_points` of this collection, each request as by `query_points`, in one round trip.
+
+        With `exact`, only the requests that are not certified yet go on; requests with different limits or offsets go
+        in a round trip for each. They are re-ranked here, whatever the adapter's `execution`.
+
+        Args:
+            requests: each as `query_points` would take it.
+            candidates, method, exact, max_candidates: of all requests, as in `query_points`.
+            **kwargs: what else the client takes (`consistency`, `timeout`), handed on.
+        """
+        return self._query_batch(False, requests, candidates, method, exact, max_candidates, kwargs).result
+
+    def query_batch_points_explained(
+        self,
+        requests: Sequence[models.QueryRequest],
+        *,
+        candidates: int | None = None,
+        method: str | Method | None = None,
+        exact: bool = False,
+        max_candidates: int | None = None,
+        **kwargs: Any,
+    ) -> Explained[list[models.QueryResponse]]:
+        """`query_batch_points`, and how its results came about, request by request."""
+        return self._query_batch(True, requests, candidates, method, exact, max_candidates, kwargs)
+
+    def _query_batch(
+        self,
+        explained: bool,
+        requests: Sequence[models.QueryRequest],
+        candidates: int | None,
+        method: str | Method | None,
+        exact: bool,
+        max_candidates: int | None,
+        kwargs: Mapping[str, Any],
+    ) -> Explained[list[models.QueryResponse]]:
+        windows: dict[tuple[Any, Any], list[int]] = {}
+        for row, request in enumerate(requests):
+            windows.setdefault((request.limit, request.offset), []).append(row)
+        answers: dict[int, Explained[models.QueryResponse]] = {}
+        for (limit, offset), rows in windows.items():
+            plan = self._plan(
+                limit=_DEFAULT_LIMIT if limit is None else limit,
+                offset=offset or 0,
+                candidates=candidates,
+                method=method,
+                exact=exact,
+                max_candidates=max_candidates,
+                explained=explained,
+            )
+            answers |= zip(rows, self._answers([requests[row] for row in rows], plan, kwargs), strict=True)
+        results = [answers[row].result for row in range(len(requests))]
+        return Explained(results, tuple(told for row in range(len(requests)) for told in answers[row].queries))
+
+    def _answers(
+        self, requests: Sequence[models.QueryRequest], plan: SearchPlan, kwargs: Mapping[str, Any]
+    ) -> list[Explained[models.QueryResponse]]:
+        """The answers to requests of the same limit and offset."""
+        named = [r.model_copy(update={"using": r.using or self.vector_name or None}) for r in requests]
+        if plan.statistics is None:
+            responses = self.client.query_batch_points(self.collection_name, named, **kwargs)
+            return [self._raw_answer(*pair, plan) for pair in zip(responses, requests, strict=True)]
+        for request in requests:
+            self._check_query(request.query, request.using, request.prefetch, plan)
+        latest: dict[int, models.QueryResponse] = {}
+
+        def fetch(rows: Sequence[int], window: int) -> list[Candidates]:
+            wide = {"limit": window, "offset": None, "score_threshold": None}
+            asked = [
+                named[row].model_copy(update={**wide, "with_payload": with_our_key(requests[row].with_payload)})
+                for row in rows
+            ]
+            found = self.client.query_batch_points(self.collection_name, asked, **kwargs)
+            latest.update(zip(rows, found, strict=True))
+            return [self._candidates(response.points) for response in found]
+
+        outcomes = self._search(plan, len(requests), fetch, _lookup)
+        return [self._answer(latest[row], outcomes[row], requests[row], plan) for row in range(len(requests))]
+
+    def _answer(
+        self, response: models.QueryResponse, outcome: Outcome, request: models.QueryRequest, plan: SearchPlan
+    ) -> Explained[models.QueryResponse]:
+        """What a request gets of its re-ranked candidates."""
+        metric = self._store.describe().metric
+        points = self._points(outcome, request.with_payload)
+        kept = [rank for rank in self._passing(points, request.score_threshold) if rank >= (request.offset or 0)]
+        told = [explanation_of(outcome, kept, lambda score: engine_score(score, metric))] if plan.explained else []
+        return _explained(response, [points[rank] for rank in kept], *told)
+
+    def _raw_answer(
+        self, response: models.QueryResponse, request: models.QueryRequest, plan: SearchPlan
+    ) -> Explained[models.QueryResponse]:
+        """What a request gets of the engine's own result."""
+        points = [_clean(point, request.with_payload) for point in response.points]
+        hits = [(point.id, point.score) for point in points]
+        return _explained(response, points, *([raw_explanation(hits, request.offset or 0)] if plan.explained else []))
+
     def _query_on_server(self, plan: SearchPlan, arguments: Mapping[str, Any]) -> models.QueryResponse | None:
         """Let the server re-rank; None if a fit has replaced the statistics meanwhile: then plan again."""
         assert plan.statistics is not None
@@ -353,31 +460,14 @@ class QdrantAdapter(NormalizedCollection):
         with_payload: bool = True,
     ) -> list[list[Hit]]:
         vectors = check_vectors(queries, what="queries", dimension=self._store.describe().dimension)
-        plan = self._plan(limit=limit, candidates=candidates, method=method, exact=exact)
-        found: list[list[models.ScoredPoint]] = []
-        for start in range(0, len(vectors), _BATCH):
-            batch = vectors[start : start + _BATCH].tolist()
-
-            def fetch(rows: Sequence[int], window: int, batch: Any = batch) -> list[Candidates]:
-                requests = [
-                    models.QueryRequest(
-                        query=batch[row],
-                        using=self.vector_name or None,
-                        limit=window,
-                        with_payload=with_our_key(with_payload),
-                    )
-                    for row in rows
-                ]
-                responses = self.client.query_batch_points(self.collection_name, requests)
-                return [self._candidates(response.points) for response in responses]
-
-            if plan.statistics is None:
-                raw = fetch(range(len(batch)), limit)
-                found += [[_clean(point, with_payload) for point in candidates.hits] for candidates in raw]
-            else:
-                outcomes = self._search(plan, len(batch), fetch, _lookup)
-                found += [self._points(outcome, with_payload) for outcome in outcomes]
-        return [[Hit(point.id, point.score, point.payload or {}) for point in points] for points in found]
+        requests = [
+            models.QueryRequest(query=vector, limit=limit, with_payload=with_payload) for vector in vectors.tolist()
+        ]
+        found: list[models.QueryResponse] = []
+        for start in range(0, len(requests), _BATCH):
+            batch = requests[start : start + _BATCH]
+            found += self.query_batch_points(batch, candidates=candidates, method=method, exact=exact)
+        return [[Hit(point.id, point.score, point.payload or {}) for point in one.points] for one in found]
 
     def _fold_target(self, name: str) -> QdrantFoldTarget:
         return QdrantFoldTarget(self._store, name)
