@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 
 from dbnorm_vdb.biases import BankBiases
-from dbnorm_vdb.errors import InvalidParameterError, NotFittedError, StatisticsMismatchError
+from dbnorm_vdb.errors import InvalidParameterError, NotFittedError, StatisticsFormatError, StatisticsMismatchError
 from dbnorm_vdb.ledger import Ledger
 from dbnorm_vdb.methods import Method, check_supported
 from dbnorm_vdb.parameters import check_count
@@ -29,10 +29,14 @@ class Serving:
 
     Args:
         store: the engine's side.
-        on_missing: what a search without `method=` does on a collection that has no statistics: "raw" serves raw
-            results and logs a warning once a minute, "error" raises NotFittedError.
+        on_missing: what a search without `method=` does where there are no statistics, or unreadable ones: "raw"
+            serves raw results and logs a warning once a minute, "error" raises NotFittedError or
+            StatisticsFormatError.
         statistics_ttl: seconds after which a search reads the collection-level statistics anew, so that a fit by
             another process takes effect.
+
+    Attributes:
+        fallback_count: searches that were served raw for want of statistics.
     """
 
     def __init__(
@@ -53,6 +57,7 @@ class Serving:
         self._confirmed: dict[int, float] = {}
         self._checked = (0.0, 0)  # when the vector was last compared with the statistics, and of which generation
         self._warned_at: dict[str, float] = {}
+        self.fallback_count = 0
 
     @property
     def collection_name(self) -> str:
@@ -90,15 +95,8 @@ class Serving:
         raw = SearchPlan(Method.RAW, wanted, wanted, explained=explained)
         if chosen is Method.RAW:
             return raw
-        statistics = self._statistics()
+        statistics = self._served(fail_open=chosen is None and self._on_missing == "raw")
         if statistics is None:
-            if chosen is not None or self._on_missing == "error":
-                raise NotFittedError(
-                    f"collection {self._store.collection!r} has no statistics; call fit(), or search with method='raw'"
-                )
-            self._warn(
-                "no statistics", "serving raw results, there are no statistics; call fit(), or method='raw' to say so"
-            )
             return raw
         plan = SearchPlan(
             check_supported(chosen or statistics.method, statistics),
@@ -110,6 +108,24 @@ class Serving:
             by_default=chosen is None,
         )
         return raw if plan.method is Method.RAW else plan
+
+    def _served(self, *, fail_open: bool) -> CollectionStatistics | None:
+        """The statistics for a search; None where it is to be served raw, since they are absent or unreadable."""
+        try:
+            statistics = self._statistics()
+            trouble = "there are no statistics; call fit(), or method='raw' to say so"
+        except StatisticsFormatError as error:
+            if not fail_open:
+                raise
+            statistics, trouble = None, str(error)
+        if statistics is None:
+            if not fail_open:
+                raise NotFittedError(
+                    f"collection {self._store.collection!r} has no statistics; call fit(), or search with method='raw'"
+                )
+            self.fallback_count += 1
+            self._warn("no statistics", f"serving raw results: {trouble}")
+        return statistics
 
     def _max_window(self, wanted: int, candidates: int | None, exact: bool, max_candidates: int | None) -> int | None:
         """How far `exact` may widen the window; None if that was not asked for."""

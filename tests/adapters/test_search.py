@@ -159,6 +159,7 @@ def test_without_statistics_results_are_raw_and_said_to_be(engine: Engine, caplo
     warnings = [record for record in caplog.records if record.name == "dbnorm_vdb"]
     assert len(warnings) == 1
     assert "serving raw results" in warnings[0].getMessage()
+    assert adapter.fallback_count == 3
     with pytest.raises(NotFittedError, match="call fit"):
         engine.search(adapter, None, world.queries[0], limit=5, method="is")
     with pytest.raises(NotFittedError):
