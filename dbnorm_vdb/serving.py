@@ -69,6 +69,14 @@ class Serving:
         """The vector name or field that is normalised; "" for Qdrant's unnamed vector."""
         return self._store.describe().name
 
+    def is_fitted(self) -> bool:
+        """Whether there are statistics of this vector for searches to use.
+
+        Raises:
+            StatisticsError: there are some, but not of this vector, or unreadable ones.
+        """
+        return self._statistics() is not None
+
     def close(self) -> None:
         """Close the client, if the adapter was made from a command-line target; the user's own is theirs to close."""
         self._store.close()

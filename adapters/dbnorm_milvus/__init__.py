@@ -9,5 +9,6 @@ except ImportError as error:
 
 from dbnorm_milvus.adapter import MilvusAdapter
 from dbnorm_milvus.folded import FoldedMilvusAdapter
+from dbnorm_milvus.wrapping import wrap
 
-__all__ = ["FoldedMilvusAdapter", "MilvusAdapter"]
+__all__ = ["FoldedMilvusAdapter", "MilvusAdapter", "wrap"]

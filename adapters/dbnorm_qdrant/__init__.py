@@ -9,5 +9,6 @@ except ImportError as error:
 
 from dbnorm_qdrant.adapter import QdrantAdapter
 from dbnorm_qdrant.folded import FoldedQdrantAdapter
+from dbnorm_qdrant.wrapping import wrap
 
-__all__ = ["FoldedQdrantAdapter", "QdrantAdapter"]
+__all__ = ["FoldedQdrantAdapter", "QdrantAdapter", "wrap"]

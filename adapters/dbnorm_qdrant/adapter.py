@@ -235,7 +235,7 @@ class QdrantAdapter(NormalizedCollection):
         selector = rest_selector(with_payload)
         arguments: dict[str, Any] = {
             "query": query,
-            "using": self.vector_name or None if using is None else using,
+            "using": self._using(using, prefetch),
             "query_filter": query_filter,
             "search_params": search_params,
             "with_vectors": with_vectors,
@@ -365,7 +365,7 @@ class QdrantAdapter(NormalizedCollection):
         self, requests: Sequence[models.QueryRequest], plan: SearchPlan, kwargs: Mapping[str, Any]
     ) -> list[Explained[models.QueryResponse]]:
         """The answers to requests of the same limit and offset."""
-        named = [r.model_copy(update={"using": r.using or self.vector_name or None}) for r in requests]
+        named = [r.model_copy(update={"using": self._using(r.using, r.prefetch)}) for r in requests]
         if plan.statistics is None:
             responses = self.client.query_batch_points(self.collection_name, named, **kwargs)
             return [self._raw_answer(*pair, plan) for pair in zip(responses, requests, strict=True)]
@@ -491,6 +491,10 @@ class QdrantAdapter(NormalizedCollection):
             return list(range(len(points)))
         sign = -1.0 if self._store.describe().metric is Metric.EUCLIDEAN else 1.0
         return [row for row, point in enumerate(points) if sign * point.score >= sign * threshold]
+
+    def _using(self, using: str | None, prefetch: Any) -> str | None:
+        """The vector that a query names, or else ours; one of the results of others has none."""
+        return self.vector_name or None if using is None and not prefetch else using
 
     def _check_query(self, query: Any, using: str | None, prefetch: Any, plan: SearchPlan) -> None:
         """Refuse what normalisation has no meaning for; the rest of the checking is the client's."""

@@ -1,0 +1,121 @@
+"""`wrap`: a `QdrantClient` whose searches are normalised on collections that have statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from qdrant_client import QdrantClient, models
+
+from dbnorm_qdrant.adapter import QdrantAdapter
+from dbnorm_qdrant.store import QdrantStore
+from dbnorm_vdb.errors import InvalidParameterError, UnsupportedQueryError
+from dbnorm_vdb.ledger import Ledger
+from dbnorm_vdb.serving import DEFAULT_STATISTICS_TTL
+from dbnorm_vdb.wrapping import WrappedClient, without_options, wrapped
+
+_NO_VECTOR = (type(None), models.OrderByQuery, models.SampleQuery)
+
+
+def wrap(
+    client: QdrantClient, *, statistics_ttl: float = DEFAULT_STATISTICS_TTL, execution: str = "client"
+) -> QdrantClient:
+    """A client that can stand wherever the given one can, and normalises what searches a fitted vector.
+
+    It is an instance of a subclass of the client's class and shares all its state: closing one closes both. On
+    collections that an adapter has fitted, `query_points` and `query_batch_points` are those of `QdrantAdapter` (with
+    its arguments `candidates`, `method`, `exact`, ... too), and `upsert` gives new points their statistics. Everything
+    else passes through: other collections, other vectors, other calls. A search of the fitted vector that has no
+    normalised form (prefetch, recommendation, groups, ...) is refused; `method="raw"` lets it pass.
+
+    Args:
+        client: the user's own.
+        statistics_ttl: see `QdrantAdapter`; also after how long a collection is seen to be fitted.
+        execution: see `QdrantAdapter`.
+
+    Example:
+        >>> client = wrap(QdrantClient("http://localhost:6333"))  # doctest: +SKIP
+    """
+    if not isinstance(client, QdrantClient):
+        raise InvalidParameterError(f"wrap() takes a QdrantClient, got {type(client).__name__}")
+    if isinstance(client, _Calls):
+        raise InvalidParameterError("this client is wrapped already")
+
+    def make(collection: str) -> QdrantAdapter | None:
+        active = Ledger(QdrantStore(client, collection, None)).active()
+        if active is None:
+            return None
+        return QdrantAdapter(client, collection, active.vector, statistics_ttl=statistics_ttl, execution=execution)
+
+    return wrapped(client, _Calls, WrappedClient(client, make, statistics_ttl))
+
+
+class _Calls:
+    """What takes the place of the client's own methods."""
+
+    _dbnorm: WrappedClient[QdrantClient, QdrantAdapter]
+
+    def query_points(self, collection_name: str, *args: Any, **kwargs: Any) -> models.QueryResponse:
+        behind = self._dbnorm
+        arguments = behind.bound("query_points", collection_name, args, kwargs)
+        adapter = behind.adapter(collection_name)
+        if adapter is None:
+            return behind.client.query_points(collection_name, **without_options(arguments, collection_name))
+        if not _concerns(adapter, arguments):
+            options = without_options({**arguments, "method": None}, collection_name)
+            return behind.client.query_points(collection_name, **options)
+        return adapter.query_points(**arguments)
+
+    def query_batch_points(
+        self, collection_name: str, requests: Sequence[models.QueryRequest], *args: Any, **kwargs: Any
+    ) -> list[models.QueryResponse]:
+        behind = self._dbnorm
+        arguments = behind.bound("query_batch_points", collection_name, (requests, *args), kwargs)
+        del arguments["requests"]
+        adapter = behind.adapter(collection_name)
+        if adapter is None:
+            options = without_options(arguments, collection_name)
+            return behind.client.query_batch_points(collection_name, requests, **options)
+        arguments.pop("execution", None)
+        rows = [row for row, request in enumerate(requests) if _concerns(adapter, vars(request))]
+        others = [row for row in range(len(requests)) if row not in set(rows)]
+        answers: dict[int, models.QueryResponse] = {}
+        if rows:
+            ours = adapter.query_batch_points([requests[row] for row in rows], **arguments)
+            answers |= zip(rows, ours, strict=True)
+        if others:
+            options = without_options({**arguments, "method": None}, collection_name)
+            theirs = behind.client.query_batch_points(collection_name, [requests[row] for row in others], **options)
+            answers |= zip(others, theirs, strict=True)
+        return [answers[row] for row in range(len(requests))]
+
+    def query_points_groups(self, collection_name: str, *args: Any, **kwargs: Any) -> models.GroupsResult:
+        behind = self._dbnorm
+        arguments = behind.bound("query_points_groups", collection_name, args, kwargs)
+        adapter = behind.adapter(collection_name)
+        if adapter is not None and arguments.get("method") != "raw" and _concerns(adapter, arguments):
+            raise UnsupportedQueryError(
+                f"groups of collection {collection_name!r} are not normalised; pass method='raw', or use query_points"
+            )
+        return behind.client.query_points_groups(collection_name, **without_options(arguments, collection_name))
+
+    def upsert(self, collection_name: str, *args: Any, **kwargs: Any) -> models.UpdateResult:
+        behind = self._dbnorm
+        adapter = behind.adapter(collection_name)
+        if adapter is None:
+            return behind.client.upsert(collection_name, *args, **kwargs)
+        return adapter.upsert(**behind.bound("upsert", collection_name, args, kwargs))
+
+    def __del__(self) -> None:
+        """Nothing: the client that was wrapped closes itself."""
+
+
+def _concerns(adapter: QdrantAdapter, request: Any) -> bool:
+    """Whether a query, or some leg of it, searches the vector that is normalised."""
+    prefetch = request.get("prefetch") or ()
+    legs = prefetch if isinstance(prefetch, (list, tuple)) else [prefetch]
+    if any(_concerns(adapter, vars(leg)) for leg in legs):
+        return True
+    if legs or isinstance(request.get("query"), _NO_VECTOR):
+        return False
+    return (request.get("using") or "") == adapter.vector_name

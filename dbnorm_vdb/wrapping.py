@@ -1,0 +1,109 @@
+"""Wrapped clients: a client of its own class, whose searches are normalised where a collection has statistics."""
+
+from __future__ import annotations
+
+import inspect
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Generic, TypeVar
+
+from dbnorm_vdb.errors import NotFittedError, StatisticsError
+from dbnorm_vdb.serving import Serving, logger
+
+Adapter = TypeVar("Adapter", bound=Serving)
+Client = TypeVar("Client")
+
+OPTIONS = ("candidates", "method", "exact", "max_candidates", "execution")
+"""Arguments of searches that are ours, not the client's."""
+
+_WARN_EVERY = 60.0
+
+
+class WrappedClient(Generic[Client, Adapter]):
+    """What stands behind a wrapped client: the client itself, and the adapters of the collections it is asked for.
+
+    Args:
+        client: the user's own.
+        make: the adapter of a collection, or None if that has no statistics.
+        ttl: seconds after which a collection without statistics is looked at again.
+    """
+
+    def __init__(self, client: Client, make: Callable[[str], Adapter | None], ttl: float) -> None:
+        self.client = client
+        self._make = make
+        self._ttl = ttl
+        self._lock = threading.Lock()
+        self._adapters: dict[str, Adapter] = {}
+        self._without: dict[str, float] = {}
+        self._warned_at: dict[str, float] = {}
+
+    def adapter(self, collection: str) -> Adapter | None:
+        """The adapter of a collection that has statistics.
+
+        Where they cannot be read there is none, and a warning, at most once a minute: the client's own call, which
+        follows, says what is wrong with the collection, or serves raw results.
+        """
+        adapter = self._adapters.get(collection)
+        try:
+            if adapter is not None:
+                if adapter.is_fitted():
+                    return adapter
+            elif time.monotonic() - self._without.get(collection, -self._ttl) < self._ttl:
+                return None
+            else:
+                adapter = self._make(collection)
+                if adapter is not None and adapter.is_fitted():
+                    return self._adapters.setdefault(collection, adapter)
+        except Exception as error:  # the clients' errors have no common base class
+            self._warn(collection, error)
+        with self._lock:
+            self._adapters.pop(collection, None)
+            self._without[collection] = time.monotonic()
+        return None
+
+    def _warn(self, collection: str, error: Exception) -> None:
+        now = time.monotonic()
+        if now - self._warned_at.get(collection, -_WARN_EVERY) >= _WARN_EVERY:
+            self._warned_at[collection] = now
+            what = str(error) if isinstance(error, StatisticsError) else f"{type(error).__name__}: {error}"
+            logger.warning("collection %r: its statistics cannot be used, searches are raw: %s", collection, what)
+
+    def bound(self, name: str, collection: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """The arguments of a call by their names, but for the client itself and the collection.
+
+        Raises:
+            TypeError: the client would not take them.
+        """
+        signature = inspect.signature(getattr(type(self.client), name))
+        arguments = signature.bind(self.client, collection, *args, **kwargs).arguments
+        del arguments["self"], arguments["collection_name"]
+        others = arguments.pop("kwargs", {})
+        return {**arguments, **others}
+
+
+def without_options(arguments: Mapping[str, Any], collection: str) -> dict[str, Any]:
+    """The arguments of a search on a collection without statistics, as the client takes them.
+
+    Raises:
+        NotFittedError: they ask for a method that needs statistics.
+    """
+    if arguments.get("method") not in (None, "raw"):
+        raise NotFittedError(
+            f"collection {collection!r} has no statistics for method={arguments['method']!r}; fit them with an adapter"
+        )
+    return {name: value for name, value in arguments.items() if name not in OPTIONS}
+
+
+def wrapped(client: Client, calls: type, behind: WrappedClient[Client, Any]) -> Client:
+    """An object of a subclass of the client's class that shares all the client's state.
+
+    Args:
+        client: to be wrapped.
+        calls: a class with the methods that take the place of the client's; they find `behind` as `_dbnorm`.
+        behind: what they work with.
+    """
+    kind = type(f"Normalized{type(client).__name__}", (calls, type(client)), {"_dbnorm": behind})
+    made: Client = object.__new__(kind)
+    made.__dict__ = client.__dict__
+    return made

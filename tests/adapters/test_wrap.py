@@ -1,0 +1,222 @@
+"""Wrapped clients: the client's own class and state, normalised where there are statistics, and else unchanged."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from adapters.world import World
+from harness import Engine, MilvusEngine
+from pymilvus import AnnSearchRequest, MilvusClient, RRFRanker
+from qdrant_client import QdrantClient, models
+
+import dbnorm_milvus
+import dbnorm_qdrant
+import dbnorm_vdb as db
+from dbnorm_vdb.collection import NormalizedCollection
+
+WORLD = World.make("dot", n=80)  # with cosine, each search in Qdrant's local mode changes vectors by rounding
+QUERY = WORLD.queries[0]
+
+
+def package(engine: Engine) -> Any:
+    return dbnorm_milvus if isinstance(engine, MilvusEngine) else dbnorm_qdrant
+
+
+def wrap(engine: Engine) -> Any:
+    return package(engine).wrap(engine.client(), statistics_ttl=0.0)
+
+
+def create(engine: Engine, **options: Any) -> str:
+    return engine.create(WORLD.items, metric=WORLD.metric, **options)
+
+
+@pytest.fixture(scope="module")
+def fitted(quick_engine: Engine) -> Iterator[tuple[str, Any]]:
+    collection = create(quick_engine)
+    adapter = quick_engine.adapter(collection)
+    WORLD.fit(adapter)
+    yield collection, adapter
+    adapter.drop()
+    quick_engine.drop_collection(collection)
+
+
+@pytest.fixture(scope="module")
+def plain(quick_engine: Engine) -> Iterator[str]:
+    collection = create(quick_engine)
+    yield collection
+    quick_engine.drop_collection(collection)
+
+
+def test_it_is_a_client_and_shares_its_state(quick_engine: Engine, plain: str) -> None:
+    client, wrapped = quick_engine.client(), wrap(quick_engine)
+    assert isinstance(wrapped, type(client))
+    assert isinstance(wrapped, MilvusClient if isinstance(quick_engine, MilvusEngine) else QdrantClient)
+    assert wrapped.__dict__ is client.__dict__
+    del wrapped
+    assert len(quick_engine.search(client, plain, QUERY, limit=3)) == 3
+    with pytest.raises(db.InvalidParameterError, match="wrapped already"):
+        package(quick_engine).wrap(wrap(quick_engine))
+    with pytest.raises(db.InvalidParameterError, match="got str"):
+        package(quick_engine).wrap("http://localhost")
+
+
+@pytest.mark.parametrize("options", [{}, {"method": "is"}, {"candidates": 30}, {"exact": True}, {"below": 40}], ids=str)
+def test_searches_are_those_of_the_adapter(
+    quick_engine: Engine, fitted: tuple[str, Any], options: dict[str, Any]
+) -> None:
+    collection, adapter = fitted
+    wrapped = wrap(quick_engine)
+    changed = 0
+    for query in WORLD.queries:
+        got = quick_engine.search(wrapped, collection, query, limit=10, **options)
+        assert got == quick_engine.search(adapter, None, query, limit=10, **options)
+        changed += got != quick_engine.search(adapter, None, query, limit=10, method="raw")
+    assert changed > 10
+
+
+def test_other_collections_pass_through(quick_engine: Engine, plain: str, caplog: pytest.LogCaptureFixture) -> None:
+    client, wrapped = quick_engine.client(), wrap(quick_engine)
+    for options in ({}, {"method": "raw"}, {"candidates": 30, "exact": True}):
+        got = quick_engine.search(wrapped, plain, QUERY, limit=10, **options)
+        assert got == quick_engine.search(client, plain, QUERY, limit=10)
+    with pytest.raises(db.NotFittedError, match="method='is'"):
+        quick_engine.search(wrapped, plain, QUERY, limit=10, method="is")
+    assert not [record for record in caplog.records if record.name == "dbnorm_vdb"]
+
+
+def test_errors_are_those_of_the_client(quick_engine: Engine, fitted: tuple[str, Any]) -> None:
+    client, wrapped = quick_engine.client(), wrap(quick_engine)
+    for call in (
+        lambda c: quick_engine.search(c, "no_such_collection", QUERY, limit=3),
+        lambda c: quick_engine.search(c, fitted[0], QUERY, limit=3, filter=3, query_filter="rubbish"),
+    ):
+        with pytest.raises(Exception) as own:  # noqa: PT011
+            call(client)
+        with pytest.raises(type(own.value)):
+            call(wrapped)
+
+
+def test_fits_and_drops_are_noticed(quick_engine: Engine) -> None:
+    collection = create(quick_engine)
+    wrapped, client = wrap(quick_engine), quick_engine.client()
+    own = quick_engine.search(client, collection, QUERY, limit=5)
+    assert quick_engine.search(wrapped, collection, QUERY, limit=5) == own
+    adapter = quick_engine.adapter(collection)
+    WORLD.fit(adapter)
+    normalised = quick_engine.search(adapter, None, QUERY, limit=5)
+    assert normalised != own
+    assert quick_engine.search(wrapped, collection, QUERY, limit=5) == normalised
+    adapter.drop()
+    assert quick_engine.search(wrapped, collection, QUERY, limit=5) == own
+    quick_engine.drop_collection(collection)
+
+
+def test_unreadable_statistics_are_said_and_served_raw(quick_engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
+    collection = create(quick_engine)
+    quick_engine.corrupt_state(collection, '{"format_version": 99}')
+    wrapped = wrap(quick_engine)
+    own = quick_engine.search(quick_engine.client(), collection, QUERY, limit=5)
+    with caplog.at_level(logging.WARNING, logger="dbnorm_vdb"):
+        for _ in range(3):
+            assert quick_engine.search(wrapped, collection, QUERY, limit=5) == own
+    said = [record.getMessage() for record in caplog.records if record.name == "dbnorm_vdb"]
+    assert len(said) == 1
+    assert "format version 99" in said[0]
+    quick_engine.drop_collection(collection)
+
+
+def test_written_items_get_statistics(quick_engine: Engine, fitted: tuple[str, Any]) -> None:
+    collection, adapter = fitted
+    wrapped, vectors = wrap(quick_engine), World.make(n=2, seed=9).items
+
+    class Target:
+        """What the harness upserts to."""
+
+        def upsert(self, points: Any = None, data: Any = None) -> Any:
+            return wrapped.upsert(collection, points if data is None else data)
+
+    fitted_before = adapter.status().fitted_count
+    quick_engine.upsert(Target(), [5000, 5001], vectors, [{"number": 1, "title": "x"}] * 2)
+    assert adapter.status().fitted_count == fitted_before + 2
+    quick_engine.delete(collection, [5000, 5001])
+
+
+def test_named_vectors_that_are_not_fitted_pass_through(quick_engine: Engine) -> None:
+    others = {"text": np.flip(WORLD.items, axis=1).copy()}
+    collection = create(quick_engine, vector_name="image", other_vectors=others)
+    adapter: Any = quick_engine.adapter(collection, "image")
+    WORLD.fit(adapter)
+    wrapped, client = wrap(quick_engine), quick_engine.client()
+    name = "anns_field" if isinstance(quick_engine, MilvusEngine) else "using"
+    for query in WORLD.queries:
+        other = {name: "text", "limit": 5}
+        assert quick_engine.search(wrapped, collection, query, **other) == quick_engine.search(
+            client, collection, query, **other
+        )
+        ours = quick_engine.search(wrapped, collection, query, limit=5, **{name: "image"})
+        assert ours == quick_engine.search(adapter, None, query, limit=5)
+    adapter.drop()
+    quick_engine.drop_collection(collection)
+
+
+def test_what_has_no_normalised_form_is_refused_unless_raw(quick_engine: Engine, fitted: tuple[str, Any]) -> None:
+    collection, client, wrapped = fitted[0], quick_engine.client(), wrap(quick_engine)
+    vector = QUERY.tolist()
+    if isinstance(quick_engine, MilvusEngine):
+        requests = [AnnSearchRequest([vector], "vector", {}, limit=3) for _ in range(2)]
+        calls: list[Any] = [
+            lambda c, **raw: c.hybrid_search(collection, requests, RRFRanker(), limit=3, **raw)[0].ids,
+            lambda c, **raw: [hit["key"] for hit in c.search_iterator(collection, [vector], limit=3, **raw).next()],
+        ]
+    else:
+        leg = models.Prefetch(query=vector, limit=5)
+        fusion = models.FusionQuery(fusion=models.Fusion.RRF)
+        calls = [
+            lambda c, **raw: c.query_points(collection, prefetch=[leg, leg], query=fusion, limit=3, **raw).points[0].id,
+            lambda c, **raw: (
+                c.query_points_groups(collection, group_by="number", query=vector, limit=3, **raw).groups[0].id
+            ),
+        ]
+    for call in calls:
+        with pytest.raises(db.UnsupportedQueryError, match="method='raw'"):
+            call(wrapped)
+        assert call(wrapped, method="raw") == call(client)
+
+
+def test_qdrant_calls_without_a_vector_pass_through(qdrant_local: Engine) -> None:
+    collection = create(qdrant_local)
+    WORLD.fit(qdrant_local.adapter(collection))
+    client, wrapped = qdrant_local.client(), wrap(qdrant_local)
+    order = models.OrderByQuery(order_by="number")
+    for query in (None, order):
+        assert wrapped.query_points(collection, query, limit=4) == client.query_points(collection, query, limit=4)
+    assert wrapped.query_points(collection, vector_list(), None, None, None, None, 4).points  # by position
+    requests = [models.QueryRequest(query=vector_list(), limit=4), models.QueryRequest(limit=4)]
+    answers = wrapped.query_batch_points(collection, requests)
+    assert answers[0] == wrapped.query_points(collection, vector_list(), limit=4, with_payload=False)
+    assert answers[1] == client.query_batch_points(collection, requests)[1]
+    assert wrapped.query_batch_points(collection, []) == []
+    raw = wrapped.query_points(collection, vector_list(), limit=4, method="raw").points
+    assert [point.id for point in raw] == [p.id for p in client.query_points(collection, vector_list(), limit=4).points]
+    assert all("dbnorm" not in point.payload for point in raw)
+    qdrant_local.drop_collection(collection)
+
+
+def vector_list() -> list[float]:
+    vector: list[float] = QUERY.tolist()
+    return vector
+
+
+def test_closing_one_closes_both(tmp_path: Any) -> None:
+    client = QdrantClient(path=str(tmp_path / "storage"))
+    dbnorm_qdrant.wrap(client).close()
+    assert client._client.closed  # type: ignore[attr-defined]
+
+
+def test_adapters_are_normalised_collections(fitted: tuple[str, Any]) -> None:
+    assert isinstance(fitted[1], NormalizedCollection)
+    assert fitted[1].is_fitted()
