@@ -11,8 +11,6 @@ import numpy.typing as npt
 from dbnorm_vdb.banks import as_array
 from dbnorm_vdb.errors import InvalidVectorsError
 from dbnorm_vdb.methods import (
-    Adjustment,
-    Form,
     Method,
     adjustments_of,
     check_supported,
@@ -24,7 +22,8 @@ from dbnorm_vdb.methods import (
 from dbnorm_vdb.parameters import check_count
 from dbnorm_vdb.statistics import CollectionStatistics, Floats, ItemStatistics
 
-_BISECTIONS = 60
+_NEWTON_STEPS = 5
+_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -87,45 +86,44 @@ def rerank(
     values = as_array(similarities, what="similarities").astype(np.float64)
     if values.shape != (len(items),):
         raise InvalidVectorsError(f"similarities of shape {values.shape} for {len(items)} candidates")
-    if np.isnan(values).any():
+    last = float(values.min(initial=math.inf))
+    if math.isnan(last):
         raise InvalidVectorsError(f"{int(np.isnan(values).sum())} of {len(values)} similarities are NaN")
     chosen = check_supported(method if method is not None else statistics.method, statistics)
     if not len(values):
         certified, far = complete, math.inf if complete else -math.inf
         return Reranked(np.empty(0, dtype=np.intp), values, certified, far, -math.inf)
     form = form_of(chosen, {name: bool(items.activated(name)[0]) for name in statistics.banks})
-    # one more row than candidates: what would do best beyond the last of them
-    last = float(values.min())
-    lowest = lowest_adjustment(form, statistics)
-    adjustments = {
-        name: Adjustment(one.beta, np.append(one.values, lowest), one.highest)
-        for name, one in adjustments_of(statistics, items, form.columns).items()
-    }
-    scores = score_form(form, np.append(values, last), adjustments)
+    scores = score_form(form, values, adjustments_of(statistics, items, form.columns))
     if at_most is None:
-        order = order_by(scores[:-1], values, limit)
+        order = order_by(scores, values, limit)
     else:
-        rows = np.flatnonzero(scores[:-1] <= at_most)
+        rows = np.flatnonzero(scores <= at_most)
         order = rows[order_by(scores[rows], values[rows], limit)]
     best = scores[order]
     if complete:
         return Reranked(order, best, True, math.inf, last)
     if not len(order) or (limit is not None and len(order) < limit):
         return Reranked(order, best, False, -math.inf, -math.inf)
-    margin = float(best[-1] - scores[-1])
-    if margin >= 0:
-        return Reranked(order, best, True, margin, last)
-    return Reranked(order, best, False, margin, _reach(form, float(best[-1]), last, lowest, statistics))
-
-
-def _reach(form: Form, worst: float, last: float, lowest: float, statistics: CollectionStatistics) -> float:
-    """The raw similarity, below that of the last candidate, at which nothing can score more than `worst`."""
-    wanted = worst + lowest
+    worst, lowest = float(best[-1]), lowest_adjustment(form, statistics)
     if not form.logarithm:
-        return wanted
-    beta = statistics.columns[form.columns[0]].beta
-    low, high = 0.0, last  # of `s + log(s) / beta`; positive, since otherwise the result were certified
-    for _ in range(_BISECTIONS):
-        middle = (low + high) / 2
-        low, high = (middle, high) if middle + math.log(middle) / beta < wanted else (low, middle)
-    return low
+        beyond, reach = last - lowest, worst + lowest
+    elif last > 0:
+        beta = statistics.columns[form.columns[0]].beta
+        beyond, reach = last - lowest + math.log(last) / beta, one_gate_reach(worst + lowest, beta)
+    else:  # from here on similarities alone decide
+        beyond, reach = float(scores.min()), last
+    margin = worst - beyond
+    return Reranked(order, best, margin >= 0, margin, last if margin >= 0 else reach)
+
+
+def one_gate_reach(wanted: float, beta: float) -> float:
+    """The similarity `s > 0` at which `s + log(s) / beta` is `wanted`, or a little less.
+
+    Newton's method on a concave function: whatever it starts from, every step ends below the root. The steps are
+    written for `log(s)`, which may be far below that of the least positive number.
+    """
+    logarithm = min(beta * wanted, 0.0)
+    for _ in range(_NEWTON_STEPS):
+        logarithm += math.log((beta * wanted - logarithm + 1.0) / (beta * math.exp(logarithm) + 1.0))
+    return math.exp(logarithm - _ROUNDING)

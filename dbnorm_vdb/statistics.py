@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
+from functools import cached_property
 from typing import Annotated, Any, Literal, NamedTuple, TypeAlias
 from uuid import UUID
 
@@ -195,13 +196,13 @@ class CollectionStatistics(Stored):
     refreshed_at: datetime | None = None
     library_version: str = ""
 
-    @property
+    @cached_property
     def banks(self) -> dict[str, BankStatistics]:
         """The banks in use, by name ("query", "gallery")."""
         pairs = (("query", self.query), ("gallery", self.gallery))
         return {name: bank for name, bank in pairs if bank is not None}
 
-    @property
+    @cached_property
     def columns(self) -> dict[str, BiasColumn]:
         """The biases that every item has, by name."""
         columns = {name: BiasColumn(bank.beta, bank.bias) for name, bank in self.banks.items()}
@@ -210,6 +211,13 @@ class CollectionStatistics(Stored):
         if self.nnn is not None:
             columns["nnn"] = BiasColumn(1.0, self.nnn.bias)
         return columns
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> CollectionStatistics:
+        """As ever, but without what was computed from the fields before some of them changed."""
+        copied = super().model_copy(update=update, deep=deep)
+        for computed in copied.__dict__.keys() - type(self).model_fields.keys():
+            del copied.__dict__[computed]
+        return copied
 
     def widened(self, bounds: Sequence[BiasBounds]) -> CollectionStatistics:
         """These statistics with bias ranges that include those of `bounds`, as far as they are of this generation."""

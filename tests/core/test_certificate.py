@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from dbnorm_vdb import ItemStatistics, rerank
 from dbnorm_vdb.bounds import bounds_beyond
 from dbnorm_vdb.demo import load_pictures
+from dbnorm_vdb.reranking import one_gate_reach
 from dbnorm_vdb.searching import next_window
 
 METHODS = ("raw", "is", "dis", "dual_is", "dual_dis")
@@ -173,6 +174,19 @@ def test_fetching_down_to_the_reach_certifies(method, problem, data):
         method=method,
     )
     assert extended.certified
+
+
+@settings(deadline=None, max_examples=500)
+@given(wanted=st.floats(-1e6, 1e6) | st.floats(-2, 2), beta=st.floats(0.01, 1000))
+def test_the_reach_behind_one_gate_is_never_too_high_and_hardly_too_low(wanted, beta):
+    reach = one_gate_reach(wanted, beta)
+    assert reach >= 0
+    if reach > 0:
+        assert reach + math.log(reach) / beta <= wanted
+        nearer = reach * (1 + 1e-3)
+        assert nearer + math.log(nearer) / beta > wanted or abs(wanted) > 2
+    else:
+        assert beta * wanted < -700
 
 
 def test_too_few_candidates_are_certified_only_where_there_are_no_more():

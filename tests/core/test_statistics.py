@@ -211,6 +211,23 @@ def test_keys_of_a_later_minor_version_are_passed_over():
     assert load(stored) == FULL
 
 
+@pytest.mark.parametrize("deep", [False, True])
+def test_a_copy_with_other_banks_has_the_columns_of_these(deep):
+    assert (list(STATISTICS.banks), list(STATISTICS.columns)) == (["query", "gallery"], ["query", "gallery"])
+    other = STATISTICS.model_copy(update={"query": BANK.model_copy(update={"beta": 5.0}), "gallery": None}, deep=deep)
+    assert (list(other.banks), list(other.columns)) == (["query"], ["query"])
+    assert other.columns["query"].beta == other.banks["query"].beta == 5.0
+    assert STATISTICS.columns["query"].beta == 20.0
+
+
+def test_what_was_read_from_statistics_makes_them_no_different():
+    read = STATISTICS.model_copy()
+    assert read.columns is read.columns
+    assert read == STATISTICS.model_copy()
+    assert read.model_dump() == STATISTICS.model_copy().model_dump()
+    assert copy.deepcopy(read).columns == read.columns
+
+
 def padded(size):
     """The full document as text of `size` bytes."""
     text = json.dumps({**document(), "padding": ""})
