@@ -32,14 +32,21 @@ class StatisticsLookup:
         self.revision = revision
         keys = _keys(ids)
         order = np.argsort(keys, kind="stable")
-        self._keys = keys[order]
-        there = [name for name in COLUMNS if not np.isnan(items.bias(name)).all()]
-        self._biases = {name: items.bias(name)[order].astype(np.float32) for name in there}
-        self._activated = {bank: items.activated(bank)[order] for bank in BANKS}
+        layout: list[tuple[str, type]] = [
+            (f"{name}_bias", np.float32) for name in COLUMNS if not np.isnan(items.bias(name)).all()
+        ]
+        layout += [(f"{bank}_activated", np.bool_) for bank in BANKS]
+        self._columns = [column for column, _ in layout]
+        # one row more than items, for the ids that are not held
+        self._keys = np.append(keys[order], 0)
+        self._rows = np.empty(len(self._keys), dtype=layout)
+        for column in self._columns:
+            self._rows[column][:-1] = getattr(items, column)[order]
+            self._rows[column][-1] = getattr(ItemStatistics.unknown(1), column)[0]
         self._unknown: set[ItemId] = set()
 
     def __len__(self) -> int:
-        return len(self._keys)
+        return len(self._keys) - 1
 
     @classmethod
     def fits(cls, item_count: int, max_bytes: int, *, columns: int = 2) -> bool:
@@ -48,35 +55,28 @@ class StatisticsLookup:
 
     def find(self, ids: Sequence[ItemId]) -> tuple[ItemStatistics, list[int]]:
         """Columns for `ids`, and the positions of those not held here (their columns say "unknown")."""
+        rows = self._places(ids)
+        found = self._rows[rows]
         items = ItemStatistics.unknown(len(ids))
-        if not ids:
-            return items, []
-        held = np.zeros(len(ids), dtype=np.bool_)
-        if len(self._keys):
-            wanted = _keys(ids)
-            rows = np.searchsorted(self._keys, wanted).clip(max=len(self._keys) - 1)
-            held = self._keys[rows] == wanted
-            found = rows[held]
-            for name, column in self._biases.items():
-                items.bias(name)[held] = column[found]
-            for bank, flags in self._activated.items():
-                items.activated(bank)[held] = flags[found]
-        return items, [row for row in np.flatnonzero(~held).tolist() if ids[row] not in self._unknown]
+        for column in self._columns:
+            getattr(items, column)[:] = found[column]
+        absent = len(self)
+        return items, [at for at, row in enumerate(rows.tolist()) if row == absent and ids[at] not in self._unknown]
 
     def replace(self, ids: Sequence[ItemId], items: ItemStatistics) -> None:
         """Take in new statistics of items that are held; others are looked up when they are next asked for."""
-        if not ids:
-            return
         self._unknown.difference_update(ids)
-        if not len(self._keys):
-            return
-        wanted = _keys(ids)
-        rows = np.searchsorted(self._keys, wanted).clip(max=len(self._keys) - 1)
-        held = self._keys[rows] == wanted
-        for name, column in self._biases.items():
-            column[rows[held]] = items.bias(name)[held]
-        for bank, flags in self._activated.items():
-            flags[rows[held]] = items.activated(bank)[held]
+        rows = self._places(ids)
+        held = rows < len(self)
+        for column in self._columns:
+            self._rows[column][rows[held]] = getattr(items, column)[held]
+
+    def _places(self, ids: Sequence[ItemId]) -> npt.NDArray[np.intp]:
+        """The rows of `ids`; that behind the last for those not held."""
+        keys = _keys(ids)
+        rows = self._keys[:-1].searchsorted(keys)
+        rows[self._keys[rows] != keys] = len(self)
+        return rows
 
     def remember_unknown(self, ids: Iterable[ItemId]) -> None:
         """Ids that the database has no statistics for either: not worth asking again."""

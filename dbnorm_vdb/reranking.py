@@ -126,4 +126,4 @@ def one_gate_reach(wanted: float, beta: float) -> float:
     logarithm = min(beta * wanted, 0.0)
     for _ in range(_NEWTON_STEPS):
         logarithm += math.log((beta * wanted - logarithm + 1.0) / (beta * math.exp(logarithm) + 1.0))
-    return math.exp(logarithm - _ROUNDING)
+    return math.nextafter(math.exp(logarithm - _ROUNDING), 0.0)

@@ -366,12 +366,9 @@ class ItemStatistics:
     @classmethod
     def unknown(cls, size: int) -> ItemStatistics:
         """Columns of `size` items without statistics, which may then be filled in."""
-        return cls(
-            np.full(size, np.nan),
-            np.full(size, np.nan),
-            np.zeros(size, dtype=np.bool_),
-            np.zeros(size, dtype=np.bool_),
-        )
+        query, gallery, *others = np.full((len(COLUMNS), size), np.nan)
+        in_query, in_gallery = np.zeros((len(BANKS), size), dtype=np.bool_)
+        return cls(query, gallery, in_query, in_gallery, *others)
 
     @classmethod
     def of_biases(cls, size: int, biases: Mapping[str, Floats]) -> ItemStatistics:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 from collections.abc import Mapping, Sequence
@@ -344,8 +345,8 @@ class MilvusAdapter(NormalizedCollection):
     ) -> tuple[ItemStatistics, bool]:
         """The statistics of candidates; none of them having any is a sign that the generation has been replaced."""
         items = self._items(statistics, [item for candidates in found for item in candidates.ids])
-        unknown = len(items) > 0 and bool(np.isnan(items.bias(next(iter(statistics.columns)))).all())
-        return items, unknown
+        biases = items.bias(next(iter(statistics.columns)))
+        return items, len(biases) > 0 and math.isnan(biases[0]) and bool(np.isnan(biases).all())
 
     def _items(self, statistics: CollectionStatistics, ids: Sequence[ItemId]) -> ItemStatistics:
         columns = list(statistics.columns)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from pymilvus.client.search_result import HybridHits
 
@@ -14,12 +13,18 @@ SAME_SCALE = {Metric.COSINE: 1.0, Metric.DOT: 1.0, Metric.EUCLIDEAN: -1.0}
 
 
 def keep_hits(hits: HybridHits, rows: Sequence[int], distances: Sequence[float]) -> None:
-    """Reduce the hits of one query to `rows`, in that order, with new distances; all else stays as it is."""
-    del hits[max(rows, default=-1) + 1 :]  # what lies beyond need not be decoded
-    hits.materialize()
-    kept: list[Any] = [hits.get_raw_item(row) for row in rows]
-    for hit, distance in zip(kept, distances, strict=True):
+    """Reduce the hits of one query to `rows`, in that order, with new distances; all else stays as it is.
+
+    Hits decode JSON and vectors when they are first read, all at once, from `start` in the response on. Those that stay
+    are decoded here, each alone, and the others never.
+    """
+    kept = [hits.get_raw_item(row) for row in rows]
+    start = hits.start
+    for row, hit, distance in zip(rows, kept, distances, strict=True):
         hit["distance"] = distance
+        hits[:] = [hit]
+        hits.start, hits.has_materialized = start + row, False
+        hits.materialize()
+    hits[:] = kept
     hits.ids = [hits.ids[row] for row in rows]
     hits.distances = list(distances)
-    hits[:] = kept
