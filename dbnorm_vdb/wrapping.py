@@ -95,6 +95,21 @@ def without_options(arguments: Mapping[str, Any], collection: str) -> dict[str, 
     return {name: value for name, value in arguments.items() if name not in OPTIONS}
 
 
+class _SharedState:
+    """Attributes of the client that was wrapped, read and written; nothing is the wrapper's own."""
+
+    _dbnorm: WrappedClient[Any, Any]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._dbnorm.client, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(self._dbnorm.client, name, value)
+
+    def __delattr__(self, name: str) -> None:
+        delattr(self._dbnorm.client, name)
+
+
 def wrapped(client: Client, calls: type, behind: WrappedClient[Client, Any]) -> Client:
     """An object of a subclass of the client's class that shares all the client's state.
 
@@ -103,7 +118,6 @@ def wrapped(client: Client, calls: type, behind: WrappedClient[Client, Any]) -> 
         calls: a class with the methods that take the place of the client's; they find `behind` as `_dbnorm`.
         behind: what they work with.
     """
-    kind = type(f"Normalized{type(client).__name__}", (calls, type(client)), {"_dbnorm": behind})
+    kind = type(f"Normalized{type(client).__name__}", (calls, _SharedState, type(client)), {"_dbnorm": behind})
     made: Client = object.__new__(kind)
-    made.__dict__ = client.__dict__
     return made

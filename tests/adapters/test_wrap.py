@@ -55,7 +55,10 @@ def test_it_is_a_client_and_shares_its_state(quick_engine: Engine, plain: str) -
     client, wrapped = quick_engine.client(), wrap(quick_engine)
     assert isinstance(wrapped, type(client))
     assert isinstance(wrapped, MilvusClient if isinstance(quick_engine, MilvusEngine) else QdrantClient)
-    assert wrapped.__dict__ is client.__dict__
+    wrapped.some_setting = 3
+    assert client.some_setting == 3
+    del client.some_setting
+    assert not hasattr(wrapped, "some_setting")
     del wrapped
     assert len(quick_engine.search(client, plain, QUERY, limit=3)) == 3
     with pytest.raises(db.InvalidParameterError, match="wrapped already"):
@@ -76,6 +79,22 @@ def test_searches_are_those_of_the_adapter(
         assert got == quick_engine.search(adapter, None, query, limit=10, **options)
         changed += got != quick_engine.search(adapter, None, query, limit=10, method="raw")
     assert changed > 10
+
+
+def test_what_was_done_to_the_client_itself_still_happens(
+    quick_engine: Engine, fitted: tuple[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, name = quick_engine.client(), "search" if isinstance(quick_engine, MilvusEngine) else "query_points"
+    own, seen = getattr(client, name), []
+
+    def traced(*args: Any, **kwargs: Any) -> Any:
+        seen.append(kwargs["limit"])
+        return own(*args, **kwargs)
+
+    monkeypatch.setattr(client, name, traced)
+    found = quick_engine.search(wrap(quick_engine), fitted[0], QUERY, limit=3, candidates=17)
+    assert found == quick_engine.search(fitted[1], None, QUERY, limit=3, candidates=17)
+    assert seen == [17, 17]
 
 
 def test_other_collections_pass_through(quick_engine: Engine, plain: str, caplog: pytest.LogCaptureFixture) -> None:
