@@ -205,13 +205,12 @@ def lowest_adjustment(form: Form, statistics: CollectionStatistics) -> float:
     """
     if not form.columns:
         return 0.0
-    fitted = statistics.columns
-    weights = _weights(form, {name: fitted[name].beta for name in form.columns})
-    biases = {name: fitted[name].bias for name in form.columns}
-    lowest = sum(weight * (biases[name].min - biases[name].mean) for name, weight in weights.items())
+    columns = [statistics.columns[name] for name in form.columns]
+    total = sum(beta for beta, _ in columns)
+    lowest = sum(beta / total * (bias.min - bias.mean) for beta, bias in columns)
     if form.columns == BANKS and statistics.lowest_dual_adjustment is not None:
         lowest = max(lowest, statistics.lowest_dual_adjustment)  # both hold
-    size = max(max(abs(bias.min), abs(bias.max)) for bias in biases.values())
+    size = max(max(abs(bias.min), abs(bias.max)) for _, bias in columns)
     return min(lowest, 0.0) - 2 * BIAS_TOLERANCE * (1.0 + size)
 
 
@@ -236,8 +235,8 @@ def check_supported(method: str | Method, statistics: CollectionStatistics) -> M
     """
     method = Method.parse(method)
     fitted = statistics.columns
-    if any(name not in fitted for name in method.columns):
-        supported = [known.value for known in Method if set(known.columns) <= set(fitted)]
+    if not fitted.keys() >= {*method.columns}:
+        supported = [known.value for known in Method if fitted.keys() >= {*known.columns}]
         raise UnsupportedMethodError(
             f"method {method.value!r} cannot be served by the stored statistics, which support"
             f" {', '.join(supported)}; fit with what it needs, or pick one of these"
@@ -251,6 +250,7 @@ def order_by(
     """Positions of the `limit` best by descending score; ties by raw similarity, then by the order given."""
     if limit is None or limit >= len(scores):
         return np.lexsort((-similarities, -scores))
-    worst = np.partition(scores, len(scores) - limit)[len(scores) - limit]
-    rows = np.flatnonzero(scores >= worst)
+    ascending = scores.copy()
+    ascending.partition(len(scores) - limit)
+    rows: npt.NDArray[np.intp] = (scores >= ascending[len(scores) - limit]).nonzero()[0]
     return rows[order_by(scores[rows], similarities[rows])][:limit]

@@ -86,14 +86,14 @@ def rerank(
     values = as_array(similarities, what="similarities").astype(np.float64)
     if values.shape != (len(items),):
         raise InvalidVectorsError(f"similarities of shape {values.shape} for {len(items)} candidates")
-    last = float(values.min(initial=math.inf))
+    last = float(np.minimum.reduce(values, initial=math.inf))
     if math.isnan(last):
         raise InvalidVectorsError(f"{int(np.isnan(values).sum())} of {len(values)} similarities are NaN")
     chosen = check_supported(method if method is not None else statistics.method, statistics)
     if not len(values):
         certified, far = complete, math.inf if complete else -math.inf
         return Reranked(np.empty(0, dtype=np.intp), values, certified, far, -math.inf)
-    form = form_of(chosen, {name: bool(items.activated(name)[0]) for name in statistics.banks})
+    form = form_of(chosen, {name: bool(items.activated(name)[0]) for name in chosen.banks} if chosen.dynamic else {})
     scores = score_form(form, values, adjustments_of(statistics, items, form.columns))
     if at_most is None:
         order = order_by(scores, values, limit)

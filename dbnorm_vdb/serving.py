@@ -100,14 +100,13 @@ class Serving:
         wanted = offset + limit
         max_window = self._max_window(wanted, candidates, exact, max_candidates)
         chosen = None if method is None else Method.parse(method)
-        raw = SearchPlan(Method.RAW, wanted, wanted, explained=explained)
-        if chosen is Method.RAW:
-            return raw
-        statistics = self._served(fail_open=chosen is None and self._on_missing == "raw")
-        if statistics is None:
-            return raw
-        plan = SearchPlan(
-            check_supported(chosen or statistics.method, statistics),
+        fail_open = chosen is None and self._on_missing == "raw"
+        statistics = None if chosen is Method.RAW else self._served(fail_open=fail_open)
+        used = Method.RAW if statistics is None else check_supported(chosen or statistics.method, statistics)
+        if statistics is None or used is Method.RAW:
+            return SearchPlan(Method.RAW, wanted, wanted, explained=explained)
+        return SearchPlan(
+            used,
             wanted,
             candidates or self._default_window(statistics, wanted, exact=exact, most=max_window),
             statistics,
@@ -115,7 +114,6 @@ class Serving:
             explained,
             by_default=chosen is None,
         )
-        return raw if plan.method is Method.RAW else plan
 
     def _served(self, *, fail_open: bool) -> CollectionStatistics | None:
         """The statistics for a search; None where it is to be served raw, since they are absent or unreadable."""

@@ -366,7 +366,9 @@ class ItemStatistics:
     @classmethod
     def unknown(cls, size: int) -> ItemStatistics:
         """Columns of `size` items without statistics, which may then be filled in."""
-        query, gallery, *others = np.full((len(COLUMNS), size), np.nan)
+        biases = np.empty((len(COLUMNS), size))
+        biases.fill(np.nan)
+        query, gallery, *others = biases
         in_query, in_gallery = np.zeros((len(BANKS), size), dtype=np.bool_)
         return cls(query, gallery, in_query, in_gallery, *others)
 

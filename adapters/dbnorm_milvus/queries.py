@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -26,11 +27,13 @@ def check_dense(data: Any, metric: Metric) -> npt.NDArray[Any] | None:
         return None
     if vectors.size and vectors.dtype.kind not in "fiu":
         raise UnsupportedQueryError("only dense float query vectors are normalised; use the client, or method='raw'")
-    if not np.isfinite(vectors).all():
+    if not vectors.ndim:
+        return None
+    sizes = np.add.reduce(np.abs(vectors), axis=-1, dtype=np.float64).ravel().tolist()
+    if not all(map(math.isfinite, sizes)):
         raise NonFiniteVectorError("the query vectors hold NaN or infinite values; re-embed the queries")
     if vectors.ndim != 2:
         return None
-    if metric is Metric.COSINE and not vectors.any(axis=1).all():
-        row = int((~vectors.any(axis=1)).argmax())
-        raise ZeroVectorError(f"query vector {row} is all zeros and has no direction; re-embed the query")
+    if metric is Metric.COSINE and not all(sizes):
+        raise ZeroVectorError(f"query vector {sizes.index(0)} is all zeros and has no direction; re-embed the query")
     return vectors

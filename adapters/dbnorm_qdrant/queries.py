@@ -33,9 +33,10 @@ def dense_query(query: Any, metric: Metric, *, kinds: str, instead: str) -> npt.
         raise UnsupportedQueryError(
             f"a {type(query).__name__} query is not normalised, only {kinds}; use the client{instead}"
         )
-    if not np.isfinite(vector).all():
+    size = float(np.add.reduce(np.abs(vector), dtype=np.float64))
+    if not math.isfinite(size):
         raise NonFiniteVectorError("the query vector holds NaN or infinite values; re-embed the query")
-    if metric is Metric.COSINE and not vector.any():
+    if metric is Metric.COSINE and not size:
         raise ZeroVectorError("the query vector is all zeros and has no direction; re-embed the query")
     return vector
 
