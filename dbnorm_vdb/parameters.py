@@ -26,7 +26,7 @@ def check_finite(number: object, *, what: str) -> float:
 
 def check_count(count: object, *, what: str, least: int = 1) -> int:
     """Return `count` as an int, or raise InvalidParameterError unless it is an integer of at least `least`."""
-    if isinstance(count, bool) or not isinstance(count, Integral):
+    if isinstance(count, bool) or not isinstance(count, (int, Integral)):  # int first: soon told
         raise InvalidParameterError(f"{what} must be an integer, got {count!r}")
     if int(count) < least:
         raise InvalidParameterError(f"{what} must be at least {least}, got {count!r}")
