@@ -393,7 +393,7 @@ class ItemStatistics:
         """Set the statistics of the items at `rows`, which have none yet."""
         for name in COLUMNS:
             values = [getattr(item, name) for item in stored]
-            if any(value is not None for value in values):
+            if values.count(None) < len(values):
                 self.bias(name)[rows] = np.array(values, dtype=np.float64)  # None becomes NaN
         for row, item in zip(rows, stored, strict=True):
             for bank in item.activated:

@@ -52,7 +52,7 @@ def item_statistics(payloads: Sequence[Mapping[str, Any] | None], generation: in
     stored: dict[int, object] = {}
     for row, payload in enumerate(payloads):
         ours = payload.get(KEY) if payload else None
-        if not isinstance(ours, Mapping):
+        if not isinstance(ours, (dict, Mapping)):  # dict first: soon told
             continue
         if wanted in ours:
             stored[row] = ours[wanted]
