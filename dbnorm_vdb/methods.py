@@ -12,7 +12,6 @@ DBSN (Pan et al., ACM MM 2025) for `sinkhorn`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from enum import Enum
 from typing import Any, NamedTuple
 
@@ -90,8 +89,7 @@ def form_of(method: Method, opened: Mapping[str, bool]) -> Form:
     return Form(columns, logarithm=0 < len(columns) < len(method.columns))
 
 
-@dataclass(frozen=True)
-class Adjustment:
+class Adjustment(NamedTuple):
     """What one bias does to `n` items.
 
     Attributes:

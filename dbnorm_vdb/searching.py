@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
 from dbnorm_vdb.methods import Method
 from dbnorm_vdb.reranking import Reranked
@@ -25,8 +25,7 @@ _LEAST_GROWTH = 1.3
 Result = TypeVar("Result")
 
 
-@dataclass(frozen=True)
-class SearchPlan:
+class SearchPlan(NamedTuple):
     """How one search is to be run.
 
     Attributes:
@@ -54,8 +53,7 @@ class SearchPlan:
         return Method(statistics.method) if self.by_default else self.method
 
 
-@dataclass(frozen=True)
-class Candidates:
+class Candidates(NamedTuple):
     """What one request brought for one query.
 
     Attributes:
@@ -69,8 +67,7 @@ class Candidates:
     similarities: Floats
 
 
-@dataclass(frozen=True)
-class Outcome:
+class Outcome(NamedTuple):
     """A query's last candidates, re-ranked.
 
     Attributes:

@@ -6,7 +6,6 @@ import math
 import os
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -223,7 +222,7 @@ class MilvusAdapter(NormalizedCollection):
         scale = SAME_SCALE[self._store.describe().metric]
         radius, range_filter = self._widen_bounds(params, plan)
         if range_filter is not None:
-            plan = replace(plan, at_most=range_filter * scale)
+            plan = plan._replace(at_most=range_filter * scale)
         arguments |= kwargs
         rounds: list[Any] = []
 
