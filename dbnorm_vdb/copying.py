@@ -82,7 +82,7 @@ class FoldTarget(ABC):
 
     @abstractmethod
     def write_document(self, document: dict[str, Any]) -> None:
-        """Replace the document in one write."""
+        """Replace the document in one write, once all that was written before is safe."""
 
     @abstractmethod
     def pages(self, size: int, statistics: CollectionStatistics) -> Iterator[FoldPage]:

@@ -131,6 +131,7 @@ class MilvusFoldTarget(FoldTarget):
         return copied
 
     def write_document(self, document: dict[str, Any]) -> None:
+        self._client.flush(self.name)  # so that what was written is stored and indexed first
         self._store.write_property(self.name, FOLDED_KEY, document)
 
     # --- rows --------------------------------------------------------------------------------------------------
