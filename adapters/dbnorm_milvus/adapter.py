@@ -248,6 +248,45 @@ class MilvusAdapter(NormalizedCollection):
             keep_hits(results[row], [int(outcome.best.order[rank]) for rank in ranks], rounded)
         return Explained(results, tuple(explanations))
 
+    def rerank(self, results: Any, *, limit: int | None = None, method: str | Method | None = None) -> Any:
+        """Normalise hits that you have fetched yourself, and keep the best of each query.
+
+        Args:
+            results: of `MilvusClient.search` on this field, with the distances that the engine gave them.
+            limit: how many to keep of each query; None for all.
+            method: instead of the fitted default.
+
+        Returns:
+            The same object, its hits in their new order, with normalised distances.
+
+        Raises:
+            InvalidParameterError: `limit` below 1.
+            NotFittedError, UnsupportedMethodError: `method` asks for what the statistics cannot serve.
+        """
+        if limit is not None:
+            check_count(limit, what="limit")
+        most = max((len(hits) for hits in results), default=0)
+        if not most:
+            return results
+        plan = self._plan(limit=limit or most, method=method)
+        if plan.statistics is None:
+            for hits in results:
+                keep_hits(hits, range(min(plan.wanted, len(hits))), hits.distances[: plan.wanted])
+            return results
+        scale = SAME_SCALE[self._store.describe().metric]
+        similarities = [np.array(hits.distances, dtype=np.float64) * scale for hits in results]
+        orders = [np.argsort(-one, kind="stable") for one in similarities]
+        candidates = [
+            Candidates(hits, [hits.ids[row] for row in order.tolist()], one[order])
+            for hits, one, order in zip(results, similarities, orders, strict=True)
+        ]
+        outcomes = self._search(
+            plan, len(results), lambda rows, window: [candidates[row] for row in rows], self._statistics_of
+        )
+        for hits, order, outcome in zip(results, orders, outcomes, strict=True):
+            keep_hits(hits, order[outcome.best.order].tolist(), (outcome.best.scores * scale).tolist())
+        return results
+
     def upsert(
         self,
         data: dict[str, Any] | list[dict[str, Any]],

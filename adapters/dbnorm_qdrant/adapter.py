@@ -7,18 +7,22 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 from qdrant_client import QdrantClient, grpc, models
 
 from dbnorm_qdrant.copying import QdrantFoldTarget
 from dbnorm_qdrant.formula import check_execution
 from dbnorm_qdrant.payload import as_structs, generation_key, item_payloads, vector_of
-from dbnorm_qdrant.searches import QdrantSearches
+from dbnorm_qdrant.searches import QdrantSearches, clean, lookup
 from dbnorm_qdrant.store import QdrantStore
 from dbnorm_vdb.banks import check_vectors, dense_vectors
 from dbnorm_vdb.errors import InvalidTargetError
 from dbnorm_vdb.methods import Method
+from dbnorm_vdb.parameters import check_count
+from dbnorm_vdb.searching import Candidates
 from dbnorm_vdb.serving import DEFAULT_STATISTICS_TTL
+from dbnorm_vdb.statistics import CollectionStatistics, ItemStatistics, Metric
 from dbnorm_vdb.store import KEY, Hit
 from dbnorm_vdb.targets import Target
 
@@ -103,6 +107,51 @@ class QdrantAdapter(QdrantSearches):
             [models.PointStruct(id=row, vector=vector, payload=dict(p)) for row, (vector, p) in enumerate(points)],
         )
         return cls(client, name)
+
+    def rerank(
+        self,
+        points: Sequence[models.ScoredPoint],
+        *,
+        limit: int | None = None,
+        method: str | Method | None = None,
+    ) -> list[models.ScoredPoint]:
+        """Normalise points that you have fetched yourself, and return the best of them.
+
+        Args:
+            points: found by a search of this vector, with the scores that the engine gave them. Those that bring our
+                payload key need no look-up; the others are looked up together.
+            limit: how many to return; None for all.
+            method: instead of the fitted default.
+
+        Returns:
+            Copies with normalised scores, best first, without our payload key.
+
+        Raises:
+            InvalidParameterError: `limit` below 1.
+            NotFittedError, UnsupportedMethodError: `method` asks for what the statistics cannot serve.
+        """
+        if limit is not None:
+            check_count(limit, what="limit")
+        if not points:
+            return []
+        plan = self._plan(limit=limit or len(points), method=method)
+        if plan.statistics is None:
+            return [clean(point, True) for point in points[:limit]]
+        nearest_first = -1.0 if self._store.describe().metric is Metric.EUCLIDEAN else 1.0
+        ordered = sorted(points, key=lambda point: -nearest_first * point.score)
+        (outcome,) = self._search(plan, 1, lambda rows, window: [self._candidates(ordered)], self._looked_up)
+        return self._points(outcome, True)
+
+    def _looked_up(self, found: Sequence[Candidates], statistics: CollectionStatistics) -> tuple[ItemStatistics, bool]:
+        """The statistics of points, whether or not they bring them along."""
+        items, outdated = lookup(found, statistics)
+        ids = [item for candidates in found for item in candidates.ids]
+        unknown = np.isnan(items.bias(next(iter(statistics.columns)))).nonzero()[0].tolist()
+        if unknown:
+            rows = {ids[row]: row for row in unknown}
+            there, stored = self._store.items(statistics.generation, [*rows], list(statistics.columns))
+            items.fill([rows[item] for item in there], stored)
+        return items, outdated
 
     def upsert(
         self,

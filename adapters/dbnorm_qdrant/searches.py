@@ -183,7 +183,7 @@ class QdrantSearches(NormalizedCollection):
                     execution=execution,
                     **kwargs,
                 )
-            points = [_clean(point, selector, engine_score(point.score, metric)) for point in ranked.points]
+            points = [clean(point, selector, engine_score(point.score, metric)) for point in ranked.points]
             return _explained(ranked, [points[row] for row in self._passing(points, score_threshold)])
         responses: list[models.QueryResponse] = []
 
@@ -195,7 +195,7 @@ class QdrantSearches(NormalizedCollection):
             ]
             return [self._candidates(responses[0].points)]
 
-        (outcome,) = self._search(plan, 1, fetch, _lookup)
+        (outcome,) = self._search(plan, 1, fetch, lookup)
         return self._answer(responses[0], outcome, selector, offset, score_threshold, plan)
 
     def query_batch_points(
@@ -286,7 +286,7 @@ class QdrantSearches(NormalizedCollection):
             latest.update(zip(rows, found, strict=True))
             return [self._candidates(response.points) for response in found]
 
-        outcomes = self._search(plan, len(requests), fetch, _lookup)
+        outcomes = self._search(plan, len(requests), fetch, lookup)
         return [
             self._answer(latest[row], outcome, request.with_payload, request.offset, request.score_threshold, plan)
             for row, (outcome, request) in enumerate(zip(outcomes, requests, strict=True))
@@ -327,7 +327,7 @@ class QdrantSearches(NormalizedCollection):
         """The best points with their normalised scores, best first."""
         metric = self._store.describe().metric
         return [
-            _clean(outcome.candidates.hits[row], selector, engine_score(score, metric))
+            clean(outcome.candidates.hits[row], selector, engine_score(score, metric))
             for row, score in zip(outcome.best.order.tolist(), outcome.best.scores.tolist(), strict=True)
         ]
 
@@ -373,17 +373,19 @@ def _raw_answer(
     response: models.QueryResponse, selector: Any, offset: int | None, plan: SearchPlan
 ) -> Explained[models.QueryResponse]:
     """The client's response without our key."""
-    points = [_clean(point, selector) for point in response.points]
+    points = [clean(point, selector) for point in response.points]
     hits = [(point.id, point.score) for point in points]
     return _explained(response, points, *([raw_explanation(hits, offset or 0)] if plan.explained else []))
 
 
-def _lookup(found: Sequence[Candidates], statistics: CollectionStatistics) -> tuple[ItemStatistics, bool]:
+def lookup(found: Sequence[Candidates], statistics: CollectionStatistics) -> tuple[ItemStatistics, bool]:
+    """The statistics that points bring along, and whether they look like those of another generation."""
     payloads = [point.payload for candidates in found for point in candidates.hits]
     return item_statistics(payloads, statistics.generation)
 
 
-def _clean(point: models.ScoredPoint, selector: Any, score: float | None = None) -> models.ScoredPoint:
+def clean(point: models.ScoredPoint, selector: Any, score: float | None = None) -> models.ScoredPoint:
+    """A copy with the payload that the caller asked for, and perhaps another score."""
     update: dict[str, Any] = {"payload": without_our_key(point.payload, selector)}
     if score is not None:
         update["score"] = score
