@@ -1,4 +1,4 @@
-"""QdrantAdapter: one collection of a `QdrantClient`, normalised. Its searches are in `searches`."""
+"""QdrantAdapter: one collection of a `QdrantClient`, normalised. Its searches are in `searches` and `groups`."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from qdrant_client import QdrantClient, grpc, models
 
 from dbnorm_qdrant.copying import QdrantFoldTarget
 from dbnorm_qdrant.formula import check_execution
+from dbnorm_qdrant.groups import QdrantGroups
 from dbnorm_qdrant.payload import as_structs, generation_key, item_payloads, vector_of
-from dbnorm_qdrant.searches import QdrantSearches, clean, lookup
+from dbnorm_qdrant.searches import clean, lookup
 from dbnorm_qdrant.store import QdrantStore
 from dbnorm_vdb.banks import check_vectors, dense_vectors
 from dbnorm_vdb.errors import InvalidTargetError
@@ -22,14 +23,14 @@ from dbnorm_vdb.methods import Method
 from dbnorm_vdb.parameters import check_count
 from dbnorm_vdb.searching import Candidates
 from dbnorm_vdb.serving import DEFAULT_STATISTICS_TTL
-from dbnorm_vdb.statistics import CollectionStatistics, ItemStatistics, Metric
+from dbnorm_vdb.statistics import CollectionStatistics, ItemStatistics
 from dbnorm_vdb.store import KEY, Hit
 from dbnorm_vdb.targets import Target
 
 _BATCH = 100
 
 
-class QdrantAdapter(QdrantSearches):
+class QdrantAdapter(QdrantGroups):
     """A Qdrant collection whose searches are normalised. Nothing is written before `fit`.
 
     Args:
@@ -137,8 +138,7 @@ class QdrantAdapter(QdrantSearches):
         plan = self._plan(limit=limit or len(points), method=method)
         if plan.statistics is None:
             return [clean(point, True) for point in points[:limit]]
-        nearest_first = -1.0 if self._store.describe().metric is Metric.EUCLIDEAN else 1.0
-        ordered = sorted(points, key=lambda point: -nearest_first * point.score)
+        ordered = sorted(points, key=self._raw_rank)
         (outcome,) = self._search(plan, 1, lambda rows, window: [self._candidates(ordered)], self._looked_up)
         return self._points(outcome, True)
 

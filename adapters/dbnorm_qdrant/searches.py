@@ -32,7 +32,7 @@ _INFERRED = (models.Document, models.Image, models.InferenceObject)
 
 
 class QdrantSearches(NormalizedCollection):
-    """What `QdrantAdapter` offers in place of the client's searches.
+    """What `QdrantAdapter` offers in place of the client's searches, but for groups.
 
     Attributes:
         client: the user's own.
@@ -322,6 +322,10 @@ class QdrantSearches(NormalizedCollection):
         scores = np.array([point.score for point in points], dtype=np.float64)
         euclidean = self._store.describe().metric is Metric.EUCLIDEAN
         return Candidates(points, [point.id for point in points], -np.square(scores) if euclidean else scores)
+
+    def _raw_rank(self, point: models.ScoredPoint) -> float:
+        """Ascending where points are in the engine's order."""
+        return point.score if self._store.describe().metric is Metric.EUCLIDEAN else -point.score
 
     def _points(self, outcome: Outcome, selector: Any) -> list[models.ScoredPoint]:
         """The best points with their normalised scores, best first."""

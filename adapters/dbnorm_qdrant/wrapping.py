@@ -9,7 +9,7 @@ from qdrant_client import QdrantClient, models
 
 from dbnorm_qdrant.adapter import QdrantAdapter
 from dbnorm_qdrant.store import QdrantStore
-from dbnorm_vdb.errors import InvalidParameterError, UnsupportedQueryError
+from dbnorm_vdb.errors import InvalidParameterError
 from dbnorm_vdb.ledger import Ledger
 from dbnorm_vdb.serving import DEFAULT_STATISTICS_TTL
 from dbnorm_vdb.wrapping import WrappedClient, without_options, wrapped
@@ -23,10 +23,10 @@ def wrap(
     """A client that can stand wherever the given one can, and normalises what searches a fitted vector.
 
     It is an instance of a subclass of the client's class and shares all its state: closing one closes both. On
-    collections that an adapter has fitted, `query_points` and `query_batch_points` are those of `QdrantAdapter` (with
-    its arguments `candidates`, `method`, `exact`, ... too), and `upsert` gives new points their statistics. Everything
-    else passes through: other collections, other vectors, other calls. A search of the fitted vector that has no
-    normalised form (prefetch, recommendation, groups, ...) is refused; `method="raw"` lets it pass.
+    collections that an adapter has fitted, `query_points`, `query_batch_points` and `query_points_groups` are those of
+    `QdrantAdapter` (with its arguments `candidates`, `method`, `exact`, ... too), and `upsert` gives new points their
+    statistics. Everything else passes through: other collections, other vectors, other calls. A search of the fitted
+    vector that has no normalised form (prefetch, recommendation, ...) is refused; `method="raw"` lets it pass.
 
     Args:
         client: the user's own.
@@ -59,10 +59,8 @@ class _Calls:
         behind = self._dbnorm
         arguments = behind.bound("query_points", collection_name, args, kwargs)
         adapter = behind.adapter(collection_name)
-        if adapter is None:
-            return behind.client.query_points(collection_name, **without_options(arguments, collection_name))
-        if not _concerns(adapter, arguments):
-            options = without_options({**arguments, "method": None}, collection_name)
+        if adapter is None or not _concerns(adapter, arguments):
+            options = without_options({**arguments, "method": None} if adapter else arguments, collection_name)
             return behind.client.query_points(collection_name, **options)
         return adapter.query_points(**arguments)
 
@@ -93,11 +91,11 @@ class _Calls:
         behind = self._dbnorm
         arguments = behind.bound("query_points_groups", collection_name, args, kwargs)
         adapter = behind.adapter(collection_name)
-        if adapter is not None and arguments.get("method") != "raw" and _concerns(adapter, arguments):
-            raise UnsupportedQueryError(
-                f"groups of collection {collection_name!r} are not normalised; pass method='raw', or use query_points"
-            )
-        return behind.client.query_points_groups(collection_name, **without_options(arguments, collection_name))
+        if adapter is None or not _concerns(adapter, arguments):
+            options = without_options({**arguments, "method": None} if adapter else arguments, collection_name)
+            return behind.client.query_points_groups(collection_name, **options)
+        arguments.pop("execution", None)
+        return adapter.query_points_groups(**arguments)
 
     def upsert(self, collection_name: str, *args: Any, **kwargs: Any) -> models.UpdateResult:
         behind = self._dbnorm

@@ -197,7 +197,7 @@ def test_what_has_no_normalised_form_is_refused_unless_raw(quick_engine: Engine,
         calls = [
             lambda c, **raw: c.query_points(collection, prefetch=[leg, leg], query=fusion, limit=3, **raw).points[0].id,
             lambda c, **raw: (
-                c.query_points_groups(collection, group_by="number", query=vector, limit=3, **raw).groups[0].id
+                c.query_points_groups(collection, "number", fusion, prefetch=[leg, leg], **raw).groups[0].id
             ),
         ]
     for call in calls:
@@ -222,6 +222,9 @@ def test_qdrant_calls_without_a_vector_pass_through(qdrant_local: Engine) -> Non
     raw = wrapped.query_points(collection, vector_list(), limit=4, method="raw").points
     assert [point.id for point in raw] == [p.id for p in client.query_points(collection, vector_list(), limit=4).points]
     assert all("dbnorm" not in point.payload for point in raw)
+    adapter: Any = qdrant_local.adapter(collection)
+    groups = wrapped.query_points_groups(collection, "number", vector_list(), limit=4)
+    assert groups == adapter.query_points_groups("number", vector_list(), limit=4)
     qdrant_local.drop_collection(collection)
 
 
