@@ -1,104 +1,29 @@
-"""The command line: demo, fit, refresh, fold, status, search, drop. Exit status 0, 1 (failed) or 2 (wrong usage)."""
+"""fit, refresh, fold, status, search, drop."""
 
 from __future__ import annotations
 
-import json
-import logging
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-import numpy as np
 import typer
 from rich.markup import escape
 
-from dbnorm_vdb.banks import Bank
-from dbnorm_vdb.collection import NormalizedCollection
-from dbnorm_vdb.console import (
-    demo_json,
-    hit_json,
-    output,
-    print_demo,
-    print_hits,
-    print_json,
-    print_status,
-    progress,
-    progress_output,
-    spinner,
+from dbnorm_vdb.cli.app import app, opened
+from dbnorm_vdb.cli.console import output, print_json, progress
+from dbnorm_vdb.cli.options import (
+    AsJson,
+    Backend,
+    BatchSize,
+    Pace,
+    PageSize,
+    TargetUrl,
+    bank_of,
+    count_or_bank,
+    query_vectors,
 )
-from dbnorm_vdb.demo import load_pictures, run_demo
-from dbnorm_vdb.errors import InvalidInputError, InvalidParameterError
+from dbnorm_vdb.cli.shown import hit_json, print_hits, print_status
+from dbnorm_vdb.errors import InvalidParameterError
 from dbnorm_vdb.summaries import in_words
-from dbnorm_vdb.targets import EXAMPLES, Target, adapter_class, open_target
-from dbnorm_vdb.version import __version__
-
-app = typer.Typer(
-    help="Hubness reduction for vector databases: Dual Bank Normalization on Qdrant and Milvus.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
-
-TargetUrl = Annotated[
-    str, typer.Argument(help=f"The collection, as a URL: {EXAMPLES}. '?vector=NAME' names the vector.")
-]
-PageSize = Annotated[int, typer.Option(help="Items read and computed at a time.")]
-BatchSize = Annotated[int | None, typer.Option(help="Items in one write request; default: what suits the engine.")]
-Pace = Annotated[float | None, typer.Option(help="Read and write no faster than this, on average.")]
-Backend = Annotated[str, typer.Option(help="numpy, torch or auto.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines, and nothing else on standard output.")]
-
-
-def run() -> None:
-    """Run the command line; errors become one line on standard error and an exit status."""
-    try:
-        app()
-    except InvalidInputError as error:
-        _fail(error, 2)
-    except Exception as error:  # the database clients have no common base class
-        _fail(error, 1)
-
-
-def _load_adapter(engine: str) -> None:
-    """Import an adapter and silence its client's logs, which importing sets up: its errors reach us as exceptions."""
-    adapter_class(engine)
-    for name in ("pymilvus", "milvus_lite", "grpc._server"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-
-
-def _fail(error: Exception, status: int) -> None:
-    message = escape(" ".join(str(error).split()) or type(error).__name__)
-    progress_output.print(f"[bold red]error[/]: {message}", soft_wrap=True)
-    sys.exit(status)
-
-
-@app.callback(invoke_without_command=True)
-def _version(
-    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.", is_eager=True)] = False,
-) -> None:
-    if version:
-        output.print(__version__)
-        raise typer.Exit
-
-
-@app.command()
-def demo(
-    as_json: AsJson = False,
-    engine: Annotated[list[str] | None, typer.Option(help="qdrant or milvus; default: both.")] = None,
-) -> None:
-    """Search 1 872 pictures with 1 872 texts on the embedded engines, raw and normalised, and compare."""
-    engines = engine or ("qdrant", "milvus")
-    for name in engines:
-        _load_adapter(name)
-    with spinner() as say:
-        report = run_demo(load_pictures(), engines=engines, say=say)
-    if as_json:
-        print_json(demo_json(report))
-    else:
-        print_demo(report)
+from dbnorm_vdb.targets import Target
 
 
 @app.command()
@@ -128,9 +53,9 @@ def fit(
     as_json: AsJson = False,
 ) -> None:
     """Compute and store the statistics of every item of a collection."""
-    queries = None if query_bank is None else _bank(query_bank, "query bank")
-    items = None if gallery_bank is None else _count_or_bank(gallery_bank)
-    with _target(target) as adapter, progress() as report:
+    queries = None if query_bank is None else bank_of(query_bank, "query bank")
+    items = None if gallery_bank is None else count_or_bank(gallery_bank)
+    with opened(target) as adapter, progress() as report:
         summary = adapter.fit(
             queries,
             items,
@@ -175,7 +100,7 @@ def refresh(
     as_json: AsJson = False,
 ) -> None:
     """Bring the statistics up to date with the collection, using the stored banks."""
-    with _target(target) as adapter, progress() as report:
+    with opened(target) as adapter, progress() as report:
         summary = adapter.refresh(
             page_size=page_size,
             batch_size=batch_size,
@@ -204,7 +129,7 @@ def fold(
     as_json: AsJson = False,
 ) -> None:
     """Copy a collection into one whose vectors carry the normalisation, for exact searches without over-fetch."""
-    with _target(target) as adapter, progress() as report:
+    with opened(target) as adapter, progress() as report:
         summary = adapter.fold(
             name,
             method=method,
@@ -228,7 +153,7 @@ def fold(
 @app.command()
 def status(target: TargetUrl, as_json: AsJson = False) -> None:
     """Show what is stored for a collection."""
-    with _target(target) as adapter:
+    with opened(target) as adapter:
         report = adapter.status()
     if as_json:
         print_json(report.model_dump(mode="json") | {"coverage": report.coverage, "advice": report.advice})
@@ -250,11 +175,11 @@ def search(
     as_json: AsJson = False,
 ) -> None:
     """Search with one vector, normalised and raw side by side."""
-    vectors = _query(query)
+    vectors = query_vectors(query)
     if not 0 <= row < len(vectors):
         raise InvalidParameterError(f"--row {row}: the file holds {len(vectors)} vectors, rows 0 to {len(vectors) - 1}")
     chosen = vectors[row : row + 1]
-    with _target(target) as adapter:
+    with opened(target) as adapter:
         (normalized,) = adapter.nearest(chosen, limit=limit, candidates=candidates, method=method, exact=exact)
         (raw,) = adapter.nearest(chosen, limit=limit, method="raw")
     if as_json:
@@ -273,47 +198,9 @@ def drop(
     name = Target.parse(target).collection
     if not yes and not typer.confirm(f"Remove all normalisation statistics of {name}?", err=True):
         raise typer.Exit(1)
-    with _target(target) as adapter:
+    with opened(target) as adapter:
         adapter.drop()
     if as_json:
         print_json({"dropped": name})
     else:
         output.print("dropped")
-
-
-# --- input -------------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def _target(url: str) -> Iterator[NormalizedCollection]:
-    _load_adapter(Target.parse(url).engine)
-    adapter = open_target(url)
-    try:
-        yield adapter
-    finally:
-        adapter.close()
-
-
-def _count_or_bank(text: str) -> int | Bank:
-    """How many items to sample, or a bank from a file."""
-    try:
-        return int(text)
-    except ValueError:
-        return _bank(text, "gallery bank")
-
-
-def _bank(text: str, what: str) -> Bank:
-    """A bank from FILE or FILE:KEY."""
-    path, colon, key = text.rpartition(":")
-    if colon and not Path(text).exists():
-        return Bank.of(path, what=what, key=key)
-    return Bank.of(text, what=what)
-
-
-def _query(text: str) -> Any:
-    if not text.lstrip().startswith("["):
-        return _bank(text, "query").vectors
-    try:
-        return np.atleast_2d(np.array(json.loads(text), dtype=np.float32))
-    except (ValueError, TypeError) as error:
-        raise InvalidParameterError(f"--query is not a JSON list of numbers: {error}") from error

@@ -1,0 +1,49 @@
+"""Options that several commands share, and what their texts mean."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+
+from dbnorm_vdb.banks import Bank
+from dbnorm_vdb.errors import InvalidParameterError
+from dbnorm_vdb.targets import EXAMPLES
+
+TargetUrl = Annotated[
+    str, typer.Argument(help=f"The collection, as a URL: {EXAMPLES}. '?vector=NAME' names the vector.")
+]
+PageSize = Annotated[int, typer.Option(help="Items read and computed at a time.")]
+BatchSize = Annotated[int | None, typer.Option(help="Items in one write request; default: what suits the engine.")]
+Pace = Annotated[float | None, typer.Option(help="Read and write no faster than this, on average.")]
+Backend = Annotated[str, typer.Option(help="numpy, torch or auto.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines, and nothing else on standard output.")]
+
+
+def count_or_bank(text: str) -> int | Bank:
+    """How many items to sample, or a bank from a file."""
+    try:
+        return int(text)
+    except ValueError:
+        return bank_of(text, "gallery bank")
+
+
+def bank_of(text: str, what: str) -> Bank:
+    """A bank from FILE or FILE:KEY."""
+    path, colon, key = text.rpartition(":")
+    if colon and not Path(text).exists():
+        return Bank.of(path, what=what, key=key)
+    return Bank.of(text, what=what)
+
+
+def query_vectors(text: str) -> Any:
+    """Query vectors from FILE, FILE:KEY or a JSON list of numbers."""
+    if not text.lstrip().startswith("["):
+        return bank_of(text, "query").vectors
+    try:
+        return np.atleast_2d(np.array(json.loads(text), dtype=np.float32))
+    except (ValueError, TypeError) as error:
+        raise InvalidParameterError(f"--query is not a JSON list of numbers: {error}") from error
