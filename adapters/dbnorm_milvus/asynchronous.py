@@ -5,7 +5,8 @@ from __future__ import annotations
 from pymilvus import AsyncMilvusClient
 
 from dbnorm_milvus.adapter import DEFAULT_CACHE_BYTES, MilvusAdapter
-from dbnorm_vdb.asynchronous import AsyncCollection, Awaited, Bridge, awaited, threaded
+from dbnorm_vdb.asynchronous import AsyncCollection, Awaited, awaited, threaded
+from dbnorm_vdb.eventloop import Bridge
 from dbnorm_vdb.serving import DEFAULT_STATISTICS_TTL
 
 

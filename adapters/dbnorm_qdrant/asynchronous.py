@@ -7,7 +7,8 @@ from typing import cast
 from qdrant_client import AsyncQdrantClient, QdrantClient
 
 from dbnorm_qdrant.adapter import QdrantAdapter
-from dbnorm_vdb.asynchronous import AsyncCollection, Awaited, Bridge, awaited, threaded
+from dbnorm_vdb.asynchronous import AsyncCollection, Awaited, awaited, threaded
+from dbnorm_vdb.eventloop import Bridge
 from dbnorm_vdb.serving import DEFAULT_STATISTICS_TTL
 
 
