@@ -200,27 +200,24 @@ class MilvusStore(Store):
         """These fields, and the primary `key`, of all rows in the order of that, in pages.
 
         What the client's `query_iterator` does, which its async form lacks. One strong read brings the node up to
-        date; the pages then need not wait.
+        date; the pages then need not wait. A page may be short, and the next one not: a server stops where one of its
+        segments ends.
         """
         self.count_of(collection)
         size = min(size, _LARGEST_PAGE)
         left = f"({expression}) and " if expression else ""
         beyond = expression
-        while True:
-            rows = self.client.query(
-                collection,
-                filter=beyond,
-                output_fields=list({key: None, **dict.fromkeys(fields)}),
-                partition_names=None if partition is None else [partition],
-                limit=size,
-                consistency_level="Bounded",
-                strict_float32=True,  # vectors as arrays: half the time
-                **_IN_ORDER,
-            )
+        while rows := self.client.query(
+            collection,
+            filter=beyond,
+            output_fields=list({key: None, **dict.fromkeys(fields)}),
+            partition_names=None if partition is None else [partition],
+            limit=size,
+            strict_float32=True,  # vectors as arrays: half the time
+            **_IN_ORDER,
+        ):
             for start in range(0, len(rows), size):  # the server may return more than asked for
                 yield rows[start : start + size]
-            if len(rows) < size:
-                return
             beyond = f"{left}{key} > {literal(rows[-1][key])}"
 
     # --- the collection level ----------------------------------------------------------------------------------
