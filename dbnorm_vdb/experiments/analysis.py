@@ -97,7 +97,7 @@ def analyze(
         alpha=alpha,
         valid=not problems,
         problems=problems,
-        warnings=_warnings(shown, split, lines, tally),
+        warnings=_warnings(shown, split, lines, tally) + _no_longer_clear(comparisons, preferred),
         verdict=_verdict(problems, arms, comparisons, preferred, metric=metric, alpha=alpha),
         final_users=final,
         open_users=len(split) + len(interleaved) - final,
@@ -207,3 +207,16 @@ def _warnings(shown: Impressions, users: Users, lines: LinesRead, tally: Tally) 
                 f" of {len(users)} users, who came under other weights; the sequential test takes all"
             )
     return found
+
+
+def _no_longer_clear(comparisons: list[Comparison], preferred: Preference | None) -> list[str]:
+    """Verdicts that were reached earlier, and that all users together do not bear out."""
+    tests = [(f"{found.metric} of {found.arm}", found.verdict, found.sequential, 0.0) for found in comparisons]
+    if preferred is not None:
+        tests.append((f"preference for {preferred.arm}", preferred.verdict, preferred.sequential, 0.5))
+    return [
+        f"{what} was found {verdict} earlier; users who came later were otherwise, so that the interval holds no"
+        " difference again: look at the history, an effect may have worn off"
+        for what, verdict, sequential, null in tests
+        if verdict != "undecided" and sequential.interval[0] <= null <= sequential.interval[1]
+    ]

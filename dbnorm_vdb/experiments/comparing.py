@@ -151,8 +151,8 @@ def _sequential(
         )
         for row in rows
     ]
-    shown = None if interval is None else (centre + interval[0], centre + interval[1])
-    found = Sequential(p_value=float(path[-1]), interval=shown, history=history)
+    ends = (centre + interval[0], centre + interval[1])
+    found = Sequential(p_value=float(path[-1]), interval=ends, history=history)
     if found.p_value > alpha:
         return found, "undecided"
     return found, "better" if means[wealth.argmax()] > 0 else "worse"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
+from numbers import Integral
 from uuid import UUID
 
 from dbnorm_vdb.errors import InvalidParameterError
@@ -22,7 +23,7 @@ def check_text(value: object, *, what: str, longest: int) -> str:
     Raises:
         InvalidParameterError: it is of another type, empty, longer than `longest`, or no valid Unicode.
     """
-    if isinstance(value, bool) or not isinstance(value, (str, int, UUID)):
+    if isinstance(value, bool) or not isinstance(value, (str, int, UUID, Integral)):
         raise InvalidParameterError(f"{what} must be a string, an integer or a UUID, got {value!r}")
     text = str.__str__(value) if isinstance(value, str) else str(value)  # of an enum of strings, its value
     if not 0 < len(text) <= longest:

@@ -10,7 +10,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from dbnorm_vdb.errors import EventLogError
-from dbnorm_vdb.experiments.events import EVENTS, MAX_LINE_BYTES, Event
+from dbnorm_vdb.experiments.events import EVENTS, FORMAT_VERSION, MAX_LINE_BYTES, Event
 from dbnorm_vdb.experiments.segments import segment_files
 
 
@@ -56,13 +56,19 @@ def _events(files: list[Path], lines: LinesRead) -> Iterator[Event]:
             try:
                 event = EVENTS.validate_json(line)
             except ValidationError as error:
-                if any(found["type"] == "literal_error" and found["loc"][-1] == "v" for found in error.errors()):
+                if _is_newer(error):
                     lines.newer += 1
                 else:
                     lines.unreadable += 1
                 continue
             lines.events += 1
             yield event
+
+
+def _is_newer(error: ValidationError) -> bool:
+    """Whether a line was refused for its version, which is a later one."""
+    versions = [found["input"] for found in error.errors() if found["loc"][-1:] == ("v",)]
+    return any(isinstance(version, int) and version > FORMAT_VERSION for version in versions)
 
 
 def _lines(file: Path) -> Iterator[bytes]:

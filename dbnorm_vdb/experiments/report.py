@@ -43,14 +43,14 @@ class Sequential(BaseModel):
     """An always-valid test: right however often and whenever one looks, and the one to decide by.
 
     Attributes:
-        p_value: two-sided; it never rises.
-        interval: always-valid, of the difference, or of the share that prefers the second arm; None if no constant
-            value is compatible with all that was seen.
+        p_value: two-sided, the smallest up to now: it never rises.
+        interval: always-valid, of the difference, or of the share that prefers the second arm. It goes by all users up
+            to now, so that after a verdict it may come to hold "no difference" again, if later users were otherwise.
         history: up to 100 looks, evenly spread over the users: enough for a plot.
     """
 
     p_value: float
-    interval: tuple[float, float] | None
+    interval: tuple[float, float]
     history: list[Look]
 
 

@@ -3,7 +3,7 @@
 Let observations `z_1, z_2, ...` have the conditional mean `m` under the hypothesis, `E[z_i | z_1 .. z_{i-1}] = m`, and
 let `|z_i - m| <= c_i` with a `c_i` known beforehand. Whoever bets the share `f` of their money on each, `|f| < 1`, has
 
-    W_n(f) = prod_i (1 + f (z_i - m) / c_i),    E_n = the average of W_n(f) over a fixed grid of f, of both signs.
+    W_n(f) = prod_i (1 + f (z_i - m) / c_i),    E_n = a weighted average of W_n(f) over a fixed grid of f of both signs.
 
 Each factor is positive and has the conditional mean 1, so every `W(f)`, and their average `E`, is a martingale that
 starts at 1 and is never negative: an e-process. By Ville's inequality (1939) the probability that it *ever* reaches
@@ -11,14 +11,15 @@ starts at 1 and is never negative: an e-process. By Ville's inequality (1939) th
 
     p_n = min over i <= n of 1 / E_i
 
-is a p-value at all times, and the means `m` whose `E` has never reached `1/alpha` are a confidence sequence. It needs
-no sample size, no variance and no normal approximation. (Waudby-Smith and Ramdas, "Estimating means of bounded random
+is a p-value at all times, and the means `m` whose `E_n` is below `1/alpha` are a confidence sequence. It needs no
+sample size, no variance and no normal approximation. (Waudby-Smith and Ramdas, "Estimating means of bounded random
 variables by betting", JRSS B 86, 2024; mixing over bets goes back to Robbins 1970, and is what mixture sequential
 probability ratio tests do.)
 
-The best bet on an effect `d` of observations of variance `v` is about `f = c d / v`. The grid has fifteen, from 1/200
-to 9/10 in equal ratios, so that one is within a fifth of the best for effects that take some tens to some millions of
-observations to see. The mixture is behind the best of them by `log(30)` in `log E` at most.
+The best bet on an effect `d` of observations of variance `v` is about `f = c d / v`. The grid has ten, from 1/200 to
+9/10 in equal ratios, so that one is within a third of the best for effects that take some tens to some millions of
+observations to see. Their weights are in proportion to `sqrt(f)`: most experiments are small, and the large ones, whose
+best bets are small, can better afford the price of the mixture, `log(1 / weight)` in `log E`.
 """
 
 from __future__ import annotations
@@ -33,10 +34,13 @@ import numpy.typing as npt
 Floats: TypeAlias = npt.NDArray[np.float64]
 Booleans: TypeAlias = npt.NDArray[np.bool_]
 
-FRACTIONS = np.geomspace(0.005, 0.9, 15)
+FRACTIONS = np.geomspace(0.005, 0.9, 10)
+WEIGHTS = np.sqrt(FRACTIONS) / np.sqrt(FRACTIONS).sum()
 
-_CHECKPOINTS = 1000
-_STEPS = 40
+_BETS = [
+    (sign * f, math.log(w / 2)) for f, w in zip(FRACTIONS.tolist(), WEIGHTS.tolist(), strict=True) for sign in (1, -1)
+]
+_PRECISION = 1e-6
 
 
 def arm_scores(outcomes: Floats, treated: Booleans, share: Floats | float) -> tuple[Floats, Floats]:
@@ -69,9 +73,9 @@ def log_wealth(values: Floats, bounds: Floats | float, mean: float = 0.0) -> Flo
     """(..., n) `log E` after each of the observations, (..., n), if their mean is `mean`."""
     scaled = (values - mean) / bounds
     total = np.full(scaled.shape, -np.inf)
-    for fraction in _both_signs():
-        np.logaddexp(total, np.cumsum(np.log1p(fraction * scaled), axis=-1), out=total)
-    return total - math.log(2 * len(FRACTIONS))
+    for fraction, log_weight in _BETS:
+        np.logaddexp(total, log_weight + np.cumsum(np.log1p(fraction * scaled), axis=-1), out=total)
+    return total
 
 
 def p_values(log_wealths: Floats) -> Floats:
@@ -81,11 +85,13 @@ def p_values(log_wealths: Floats) -> Floats:
 
 def confidence_interval(
     values: Floats, bounds: Floats, *, level: float, lowest: float, highest: float
-) -> tuple[float, float] | None:
-    """The means that an always-valid test at `1 - level` has not rejected up to now.
+) -> tuple[float, float]:
+    """The means that the bets up to now do not speak against: those with `E_n < 1 / (1 - level)`.
 
-    Seen from `mean`, `E` is convex at all times, so they are an interval. 0 is outside if and only if the p-value is at
-    most `1 - level`.
+    The truth is among them at all times together with the probability `level`. Seen as a function of the mean, `E_n` is
+    convex, and below 1 at the mean of the values (weighted by `1 / c_i`), so they are an interval around it. It does
+    not depend on the order of the values, so that after a small p-value it may come to hold 0 again, if those who came
+    later were otherwise.
 
     Args:
         values: (n,) observations.
@@ -93,64 +99,24 @@ def confidence_interval(
         level: for instance 0.95.
         lowest: the least mean in question.
         highest: the greatest.
-
-    Returns:
-        The interval; None if no mean is left, which says that it did not stay the same.
     """
     if not len(values):
         return lowest, highest
-    limit = -math.log(1 - level)
-    at_zero = log_wealth(values, bounds)
-    stops = np.unique([*np.linspace(1, len(values), min(len(values), _CHECKPOINTS), dtype=int), at_zero.argmax() + 1])
 
-    def excess(mean: float) -> float:
-        """By how much `log E` has exceeded the limit; looking at fewer times is valid as well."""
-        return float(_log_wealth_at(values, bounds, mean, stops).max()) - limit
+    def rejected(mean: float) -> bool:
+        scaled = (values - mean) / bounds
+        wealth = [log_weight + float(np.log1p(fraction * scaled).sum()) for fraction, log_weight in _BETS]
+        return bool(np.logaddexp.reduce(wealth) >= -math.log(1 - level))
 
-    inside = _least(excess, lowest, highest, start=float(np.clip(values.mean(), lowest, highest)))
-    if excess(inside) >= 0:
-        return None
-    return _border(excess, inside, lowest), _border(excess, inside, highest)
+    inside = float(np.clip(np.average(values, weights=1 / bounds), lowest, highest))
+    return _border(rejected, inside, lowest), _border(rejected, inside, highest)
 
 
-def _both_signs() -> Floats:
-    return np.concatenate([FRACTIONS, -FRACTIONS])
-
-
-def _log_wealth_at(values: Floats, bounds: Floats, mean: float, stops: npt.NDArray[np.intp]) -> Floats:
-    """`log_wealth` after `stops[j]` observations each, with less work."""
-    scaled = (values - mean) / bounds
-    starts = np.concatenate([[0], stops[:-1]])
-    total = np.full(len(stops), -np.inf)
-    for fraction in _both_signs():
-        np.logaddexp(total, np.cumsum(np.add.reduceat(np.log1p(fraction * scaled), starts)), out=total)
-    return total - math.log(2 * len(FRACTIONS))
-
-
-def _least(function: Callable[[float], float], low: float, high: float, *, start: float) -> float:
-    """Where a function whose sublevel sets are intervals is negative, or else about least."""
-    if function(start) < 0:
-        return start
-    for _ in range(_STEPS):  # ternary search
-        left, right = low + (high - low) / 3, high - (high - low) / 3
-        at_left, at_right = function(left), function(right)
-        if min(at_left, at_right) < 0:
-            return left if at_left < at_right else right
-        low, high = (low, right) if at_left < at_right else (left, high)
-    return (low + high) / 2
-
-
-def _border(function: Callable[[float], float], inside: float, end: float) -> float:
-    """Where the function becomes positive between `inside` and `end`, on the outer side of it; `end` if nowhere."""
-    if function(end) < 0:
+def _border(rejected: Callable[[float], bool], inside: float, end: float) -> float:
+    """The last that is not rejected on the way from `inside` to `end`, rounded outwards; `end` if none is rejected."""
+    if not rejected(end):
         return end
-    outside = end
-    for _ in range(_STEPS):
-        middle = (inside + outside) / 2
-        if abs(outside - inside) < 1e-5:
-            break
-        if function(middle) < 0:
-            inside = middle
-        else:
-            outside = middle
-    return outside
+    while abs(end - inside) > _PRECISION:
+        middle = (inside + end) / 2
+        inside, end = (inside, middle) if rejected(middle) else (middle, end)
+    return end

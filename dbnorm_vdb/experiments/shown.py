@@ -53,7 +53,7 @@ def _tests(report: ExperimentReport) -> Table:
         table.add_row(
             Text(f"{METRICS[found.metric]}, {found.arm} minus {found.baseline}"),
             "every look\none look",
-            f"{'none' if interval is None else change_interval(found.metric, *interval)}\n"
+            f"{change_interval(found.metric, *interval)}\n"
             f"{change(found.metric, once.value).removesuffix(' points')} ({ends})",
             f"{_p(found.sequential.p_value)}\n{_p(found.p_value)}",
             end_section=True,
@@ -68,7 +68,7 @@ def _add_preference(table: Table, found: Preference) -> None:
     table.add_row(
         Text(f"{found.for_arm} of {found.for_arm + found.for_baseline} users prefer {found.arm} to {found.baseline}"),
         "every look\none look",
-        f"{'none' if interval is None else _shares(*interval)}\n{once.value:.1%} ({_shares(once.low, once.high)})",
+        f"{_shares(*interval)}\n{once.value:.1%} ({_shares(once.low, once.high)})",
         f"{_p(found.sequential.p_value)}\n{_p(found.p_value)}",
     )
 

@@ -47,8 +47,8 @@ def mismatch_in_words(found: SampleRatio) -> str:
     return (
         f"sample ratio mismatch: {found.what} are {counts}, which chance does not make of {shares}"
         f" ({p_in_words(found.p_value)}). Something other than the split decides who is logged in which arm, so no"
-        " figure below means anything: look for errors, timeouts, redirects, caches or filters that one arm has more of,"
-        " mend them, and begin anew under another name"
+        " figure below means anything: look for errors, timeouts, redirects, caches or filters that one arm has more"
+        " of, mend them, and begin anew under another name"
     )
 
 
@@ -72,9 +72,7 @@ def p_in_words(p_value: float) -> str:
     return "p < 0.0001" if p_value < 0.0001 else f"p = {p_value:.2g}"
 
 
-def _always_valid(interval: tuple[float, float] | None, level: float, metric: str | None) -> str:
+def _always_valid(interval: tuple[float, float], level: float, metric: str | None) -> str:
     """The interval of a difference, or of a share if there is no metric."""
-    if interval is None:
-        return "no constant value fits all of the time"
     ends = f"{interval[0]:.1%} to {interval[1]:.1%}" if metric is None else change_interval(metric, *interval)
     return f"always-valid {100 * level:.4g} % interval {ends}"
