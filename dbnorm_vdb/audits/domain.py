@@ -64,28 +64,26 @@ def domain_of(asked: Asked, scores: Floats, kind: str, reference: Floats, metric
 def outside_finding(domain: Domain, asked: Asked, thresholds: Thresholds) -> Finding:
     """How many queries lie outside.
 
-    Where most lie outside of what the items themselves reach, queries and items are of different kinds, as in searches
-    across modalities, and that is all it says: it is not judged.
+    Compared with the items it is not judged: queries of another modality are all far from them, and rightly so.
     """
     share = domain.outside_count / len(asked)
-    apart = domain.reference == "items" and share > 0.5
-    if apart:
-        meaning = (
-            "Most queries are farther from every item than items are from each other: another kind of vectors, as"
-            " across modalities, so this is not judged. A fit brings a query bank, which they can be compared with."
+    bank = domain.reference == "query bank"
+    who = f"{percent(share)} of the queries are" if share else "No query is"
+    others = "the bank's queries" if bank else "the items from their nearest"
+    meaning = f"{who} farther from every item than {percent(1 - domain.expected_share)} of {others}"
+    if not bank:
+        meaning += (
+            ". Across modalities that is as it should be, so it is not judged: a fit brings a bank to compare with"
         )
-    else:
-        others = "the bank's queries" if domain.reference == "query bank" else "the items from their nearest"
-        who = f"{percent(share)} of the queries are" if share else "No query is"
-        doubt = ": the collection may hold no answer to them" if share else ""
-        meaning = f"{who} farther from every item than {percent(1 - domain.expected_share)} of {others}{doubt}."
+    elif share:
+        meaning += ": the collection may hold no answer to them"
     row = domain.farthest[0][0] if domain.farthest else 0
     return share_finding(
         OUTSIDE,
         share,
         None,
         thresholds,
-        meaning=meaning,
+        meaning=f"{meaning}.",
         next_command=f"dbnorm-vdb search TARGET --query QUERIES --row {row}",
-        judge=not apart,
+        judge=bank,
     )
