@@ -55,6 +55,8 @@ ERRORS = {
     "UnsupportedCollectionError": ("InvalidInputError", ValueError),
     "UnsupportedMethodError": ("InvalidInputError", ValueError),
     "UnsupportedQueryError": ("InvalidInputError", ValueError),
+    "InvalidJudgementsError": ("InvalidInputError", ValueError),
+    "InvalidRunError": ("InvalidInputError", ValueError),
     "InvalidTargetError": ("InvalidInputError", ValueError),
     "StatisticsError": ("DBNormError", Exception),
     "NotFittedError": ("StatisticsError", Exception),

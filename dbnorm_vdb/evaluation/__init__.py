@@ -1,0 +1,1 @@
+"""Does it help here? Relevance judgements, and what is measured with them."""
