@@ -184,19 +184,21 @@ def _optional(record: Mapping[str, Any], wanted: Sequence[str]) -> Any:
 
 # --- files -------------------------------------------------------------------------------------------------------
 
+Reader: TypeAlias = Callable[[Iterable[str], TableKind, str], Iterator[Row]]
+
 
 def _rows_of_file(path: Path, kind: TableKind) -> Iterator[Row]:
     if not path.is_file():
         raise kind.error(f"{kind.what}: there is no file {str(path)!r}")
     suffixes = [suffix.lower() for suffix in path.suffixes if suffix.lower() != ".gz"]
-    readers: dict[str, Callable[..., Iterator[Row]]] = {
+    readers: dict[str, Reader] = {
         ".json": _rows_of_json,
         ".jsonl": _rows_of_jsonl,
         ".ndjson": _rows_of_jsonl,
         ".csv": _rows_of_separated,
         ".tsv": _rows_of_separated,
     }
-    reader = readers.get(suffixes[-1] if suffixes else "", _rows_of_trec)
+    reader: Reader = readers.get(suffixes[-1] if suffixes else "", _rows_of_trec)
     try:
         with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as file:
             yield from reader(file, kind, f"{kind.what} {path.name!r}")
