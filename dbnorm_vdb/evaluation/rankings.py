@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from numbers import Real
@@ -59,6 +60,8 @@ def read_run(run: Table) -> Run:
         InvalidRunError: unreadable, empty, an item twice for a query, a score that is no finite number, or scores for
             some items only.
     """
+    if isinstance(run, Mapping) and run and all(isinstance(ranking, Ranking) for ranking in run.values()):
+        return dict(run)
     found: dict[str, list[Row]] = {}
     for row in rows_of(run, _KIND):
         found.setdefault(row.query, []).append(row)
@@ -92,8 +95,6 @@ def run_of_rows(rankings: Sequence[Any], keys: Sequence[str], *, what: str = "ru
 
 
 def _ranking(ranking: Any, where: str) -> Ranking:
-    if isinstance(ranking, Ranking):
-        ranking = ranking.items if ranking.scores is None else list(zip(*ranking, strict=True))
     if isinstance(ranking, (str, bytes)) or not isinstance(ranking, Iterable):
         raise InvalidRunError(f"{where}: expected a list of ids, best first, got {ranking!r}")
     if not isinstance(ranking, Mapping):
@@ -105,7 +106,7 @@ def _ranking(ranking: Any, where: str) -> Ranking:
     scores = _scores(rows)
     _check_once(rows)
     if scores is not None:
-        steps = [later - earlier for earlier, later in zip(scores, scores[1:], strict=False)]
+        steps = [later - earlier for earlier, later in itertools.pairwise(scores)]
         if min(steps, default=0) < 0 < max(steps, default=0):
             raise InvalidRunError(f"{where}: a ranking goes from best to worst, but its scores go up and down")
     return Ranking([row.item for row in rows], scores)

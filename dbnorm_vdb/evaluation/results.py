@@ -13,10 +13,9 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, SkipValidation, ValidationError
 
 from dbnorm_vdb.errors import InvalidRunError
+from dbnorm_vdb.evaluation import saving
 from dbnorm_vdb.evaluation.judgements import Judgements
 from dbnorm_vdb.evaluation.rankings import Run
-
-RESULT_FORMAT = 1
 
 Source: TypeAlias = Literal["collection", "callable", "run"]
 Decision: TypeAlias = Literal["better", "worse", "mixed", "undecided", "unjudged"]
@@ -58,14 +57,15 @@ class Latency(Result):
 
     Attributes:
         median, p95, mean: of the timed searches.
-        ratio: the median over the queries of this arm's time divided by the baseline's for the same query.
+        ratio: the median over the queries of this arm's time divided by the baseline's for the same query; None where
+            the baseline was not timed.
         samples: the times themselves, in the order of the queries that were timed, the same for all arms.
     """
 
     median: float
     p95: float
     mean: float
-    ratio: float
+    ratio: float | None
     samples: list[float]
 
 
@@ -330,12 +330,12 @@ class Comparison(Result):
         agreements: of every pair of arms.
         examples: queries to look at, the most improved first, then the most harmed.
         collections: those that arms search, by a key of their own.
-        notes: what a reader has to know: judgements that matched nothing, short lists, figures that are missing and why.
+        notes: what a reader has to know: judgements that matched nothing, short lists, what is missing and why.
         runs: every arm's ranked results, to `settings.depth`; in memory only: `save` writes them, JSON has none.
         judgements: of the queries compared; in memory only, as the runs.
     """
 
-    format_version: Literal[1] = RESULT_FORMAT
+    format_version: Literal[1] = 1
     created_at: AwareDatetime
     version: str
     settings: Settings
@@ -365,6 +365,10 @@ class Comparison(Result):
         """The payload of an item as the arm's collection has it; empty where that is not known."""
         collection = self.collections.get(self.arm(arm).collection or "")
         return collection.payloads.get(item, {}) if collection else {}
+
+    def save(self, folder: str | os.PathLike[str]) -> list[Path]:
+        """Write TREC runs and qrels, values by query and JSON, see `saving.save`."""
+        return saving.save(self, folder)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Comparison:
