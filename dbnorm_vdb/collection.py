@@ -24,6 +24,7 @@ from dbnorm_vdb.folding import check_foldable
 from dbnorm_vdb.ledger import unfinished
 from dbnorm_vdb.methods import Method
 from dbnorm_vdb.parameters import check_count
+from dbnorm_vdb.searching import Explanation
 from dbnorm_vdb.serving import Serving, check_same_vector, logger
 from dbnorm_vdb.statistics import CollectionStatistics, FitClaim, ItemStatistics
 from dbnorm_vdb.store import Hit, VectorInfo
@@ -423,6 +424,18 @@ class NormalizedCollection(Serving, ABC):
             candidates, method, exact: as in the engine's own search.
             with_payload: with the items' payload or fields.
         """
+
+    @abstractmethod
+    def nearest_explained(
+        self,
+        queries: npt.ArrayLike,
+        *,
+        limit: int = 10,
+        candidates: int | None = None,
+        method: str | Method | None = None,
+        exact: bool = False,
+    ) -> list[Explanation]:
+        """How the results of `nearest` come about: of each query the hits' ranks and scores, and the certificate."""
 
     @classmethod
     @abstractmethod

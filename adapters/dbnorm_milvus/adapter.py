@@ -386,6 +386,29 @@ class MilvusAdapter(NormalizedCollection):
                 found.append([Hit(item, distance, payload) for item, distance, payload in rows])
         return found
 
+    def nearest_explained(
+        self,
+        queries: npt.ArrayLike,
+        *,
+        limit: int = 10,
+        candidates: int | None = None,
+        method: str | Method | None = None,
+        exact: bool = False,
+    ) -> list[Explanation]:
+        vectors = check_vectors(queries, what="queries").tolist()
+        told: list[Explanation] = []
+        for start in range(0, len(vectors), _BATCH):
+            batch = vectors[start : start + _BATCH]
+            told += self.search_explained(
+                batch,
+                limit=limit,
+                output_fields=[self._store.primary_field],
+                candidates=candidates,
+                method=method,
+                exact=exact,
+            ).queries
+        return told
+
     def _fold_target(self, name: str) -> MilvusFoldTarget:
         return MilvusFoldTarget(self._store, name)
 
