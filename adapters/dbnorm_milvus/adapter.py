@@ -28,7 +28,15 @@ from dbnorm_vdb.errors import (
 from dbnorm_vdb.lookup import StatisticsLookup
 from dbnorm_vdb.methods import Method, adjustment_range
 from dbnorm_vdb.parameters import check_count
-from dbnorm_vdb.searching import Candidates, Explained, SearchPlan, explanation_of, raw_explanation, result_of
+from dbnorm_vdb.searching import (
+    Candidates,
+    Explained,
+    Explanation,
+    SearchPlan,
+    explanation_of,
+    raw_explanation,
+    result_of,
+)
 from dbnorm_vdb.serving import DEFAULT_STATISTICS_TTL, logger
 from dbnorm_vdb.statistics import CollectionStatistics, ItemId, ItemStatistics
 from dbnorm_vdb.steps import Each, Steps, Work, call, done

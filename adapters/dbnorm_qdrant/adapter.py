@@ -22,7 +22,7 @@ from dbnorm_vdb.banks import check_vectors, dense_vectors
 from dbnorm_vdb.errors import InvalidTargetError
 from dbnorm_vdb.methods import Method
 from dbnorm_vdb.parameters import check_count
-from dbnorm_vdb.searching import Candidates
+from dbnorm_vdb.searching import Candidates, Explanation
 from dbnorm_vdb.serving import DEFAULT_STATISTICS_TTL
 from dbnorm_vdb.statistics import CollectionStatistics, ItemStatistics
 from dbnorm_vdb.steps import Each, Steps, Work, done
@@ -245,9 +245,7 @@ class QdrantAdapter(QdrantGroups):
         told: list[Explanation] = []
         for start in range(0, len(requests), _BATCH):
             batch = requests[start : start + _BATCH]
-            told += self.query_batch_points_explained(
-                batch, candidates=candidates, method=method, exact=exact
-            ).queries
+            told += self.query_batch_points_explained(batch, candidates=candidates, method=method, exact=exact).queries
         return told
 
     def _fold_target(self, name: str) -> QdrantFoldTarget:
