@@ -12,6 +12,7 @@ from concurrent.futures import Future, wait
 from contextvars import ContextVar, copy_context
 from dataclasses import dataclass
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 from dbnorm_vdb.steps import Call, Request, Steps, Work
 
@@ -19,6 +20,9 @@ T = TypeVar("T")
 
 MAX_CONCURRENCY = 8
 """Of the independent searches of one call (a batch), at most so many are under way at once."""
+
+MAX_THREADS = 32
+"""Of the work of all searches on an event loop, as far as it only reads, at most so much is done at once."""
 
 _LOOK_EVERY = 1.0
 """Seconds after which a thread that waits for an event loop looks whether that is closed."""
@@ -247,9 +251,16 @@ async def _answer(request: Request, client: Any) -> Any:
         return await request.of(client)
     if not isinstance(request, Work):
         return await _each(request.steps, client)
-    if request.key is None:
-        return await in_thread(request.function, writes=request.writes)
-    return await _in_shared_thread(request.function, request.key)
+    if request.key is not None:
+        return await _in_shared_thread(request.function, request.key)
+    if request.writes:  # which may take long, and would keep searches waiting
+        return await in_thread(request.function, writes=True)
+    slots = _slots.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(MAX_THREADS))
+    async with slots:
+        return await in_thread(request.function)
+
+
+_slots: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
 
 
 async def _each(several: Sequence[Steps[Any]], client: Any) -> list[Any]:
