@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import accumulate
 
 from dbnorm_vdb.evaluation.results import ArmHubness, ArmResult, Comparison
 from dbnorm_vdb.report.charts import Axis, Chart, Line, nice_ceiling
-from dbnorm_vdb.report.text import NAME_LENGTH, count, percent, shown
+from dbnorm_vdb.report.text import NAME_LENGTH, count, percent, shown, whole
 
 _DEPTHS_TOLD = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 
@@ -40,11 +40,11 @@ def occurrence_chart(comparison: Comparison, styles: Styles) -> Chart | None:
         title="How often items are found",
         summary=f"{summary} The further right a line ends, the larger its hubs.",
         x=Axis(f"in at least so many lists of the first {limit} (k-occurrence)", 0, max(most, 1)),
-        y=Axis("items", 1, max(items, 2), log=True, format=_whole),
+        y=Axis("items", 1, max(items, 2), log=True, format=whole),
         lines=[Line(_name(arm), styles[arm.name], _at_least(hubness), stepped=True) for arm, hubness in found],
         headings=["in at least", *(f"items with {_name(arm)}" for arm, _ in found)],
         rows=[
-            [count(often, "list", "lists"), *(_whole(_items_at_least(hubness, often)) for _, hubness in found)]
+            [count(often, "list", "lists"), *(whole(_items_at_least(hubness, often)) for _, hubness in found)]
             for often in told
         ],
     )
@@ -63,7 +63,7 @@ def recall_chart(comparison: Comparison, styles: Styles) -> Chart | None:
         key="recall",
         title="Recall at every depth",
         summary=f"The share of the relevant items that are among the first {at} results is {figures}.",
-        x=Axis("first k results", 1, max(depth, 2), log=True, format=_whole),
+        x=Axis("first k results", 1, max(depth, 2), log=True, format=whole),
         y=Axis("recall", 0, nice_ceiling(max(max(arm.recall) for arm in found)), format=_percent),
         lines=[Line(_name(arm), styles[arm.name], list(enumerate(arm.recall, 1))) for arm in found],
         headings=["first", *(_name(arm) for arm in found)],
@@ -97,12 +97,12 @@ def window_chart(comparison: Comparison, styles: Styles) -> Chart | None:
         key="windows",
         title="Windows and certificates",
         summary=summary,
-        x=Axis("window: candidates fetched and re-ranked", sizes[0], max(sizes[-1], sizes[0] + 1), True, _whole),
+        x=Axis("window: candidates fetched and re-ranked", sizes[0], max(sizes[-1], sizes[0] + 1), True, whole),
         y=Axis("share", 0, 1, format=_percent),
         lines=lines,
         headings=["candidates", *(f"{_name(arm)}, {what}" for arm, _ in found for what in ("held", "certified"))],
         rows=[
-            [_whole(size), *(cell for _, windows in found for cell in _window_cells(windows.points, size))]
+            [whole(size), *(cell for _, windows in found for cell in _window_cells(windows.points, size))]
             for size in sizes
         ],
     )
@@ -139,12 +139,5 @@ def _between(points: Sequence[tuple[float, float]], at: float) -> float:
     return points[0][1] if at < points[0][0] else points[-1][1]
 
 
-def _whole(value: float) -> str:
-    return f"{value:,.0f}".replace(",", "\u202f")
-
-
 def _percent(share: float) -> str:
     return f"{100 * share:g} %"
-
-
-_Drawing = Callable[[Comparison, Styles], "Chart | None"]

@@ -20,7 +20,7 @@ from dbnorm_vdb.report import views
 from dbnorm_vdb.report.figures import charts_of
 from dbnorm_vdb.report.items import Items, Payloads, queries_of
 from dbnorm_vdb.report.pictures import Pictures, Root
-from dbnorm_vdb.report.text import NAME_LENGTH, shown
+from dbnorm_vdb.report.text import NAME_LENGTH, shown, whole
 
 LARGEST = 3_000_000
 """Bytes that a report has at most."""
@@ -173,8 +173,12 @@ def _page(environment: Any, content: dict[str, Any], encoded: list[str]) -> byte
     style += "".join(
         f".p{number}{{background-image:url(data:image/webp;base64,{text})}}\n" for number, text in enumerate(encoded)
     )
+    from markupsafe import Markup  # comes with Jinja
+
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    page: str = environment.get_template("report.html").render(**content, style=style, style_digest=digest)
+    page: str = environment.get_template("report.html").render(
+        **content, style=Markup(style), style_digest=digest
+    )
     return page.encode("utf-8")
 
 
@@ -183,10 +187,12 @@ def _environment() -> Any:
         import jinja2
     except ImportError as error:
         raise MissingDependencyError("jinja2", "report", "a report") from error
-    return jinja2.Environment(
+    environment = jinja2.Environment(
         loader=jinja2.PackageLoader("dbnorm_vdb.report"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["thousands"] = whole
+    return environment

@@ -92,4 +92,9 @@ def percent(share: float) -> str:
 
 def count(number: int, one: str, many: str) -> str:
     """A number with its noun, thousands apart."""
-    return f"{number:,}".replace(",", "\u202f") + f" {one if number == 1 else many}"
+    return f"{whole(number)} {one if number == 1 else many}"
+
+
+def whole(number: float) -> str:
+    """A whole number, thousands apart."""
+    return f"{number:,.0f}".replace(",", "\u202f")
