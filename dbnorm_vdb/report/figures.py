@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
-from dbnorm_vdb.evaluation.results import ArmHubness, ArmResult, Comparison
+from dbnorm_vdb.evaluation.results import ArmHubness, ArmResult, Comparison, WindowPoint
 from dbnorm_vdb.report.charts import Axis, Chart, Line, nice_ceiling
 from dbnorm_vdb.report.text import NAME_LENGTH, count, percent, shown, whole
 
@@ -108,9 +108,9 @@ def window_chart(comparison: Comparison, styles: Styles) -> Chart | None:
     )
 
 
-def _window_cells(points: Sequence[object], size: int) -> list[str]:
-    point = next((point for point in points if getattr(point, "candidates") == size), None)  # noqa: B009
-    return ["", ""] if point is None else [percent(getattr(point, what)) for what in ("held", "certified")]
+def _window_cells(points: Sequence[WindowPoint], size: int) -> list[str]:
+    point = next((point for point in points if point.candidates == size), None)
+    return ["", ""] if point is None else [percent(point.held), percent(point.certified)]
 
 
 def _name(arm: ArmResult) -> str:
@@ -122,7 +122,7 @@ def _at_least(hubness: ArmHubness) -> list[tuple[float, float]]:
     points: list[tuple[float, float]] = [(0.0, float(hubness.item_count))]
     counts = [items for _, items in hubness.occurrences]
     left = [hubness.item_count - gone for gone in accumulate(counts)]
-    for (often, _), remaining in zip(hubness.occurrences, left):
+    for (often, _), remaining in zip(hubness.occurrences, left, strict=True):
         points.append((float(often), float(max(remaining, 1))))
     return points
 
@@ -133,7 +133,7 @@ def _items_at_least(hubness: ArmHubness, often: int) -> int:
 
 def _between(points: Sequence[tuple[float, float]], at: float) -> float:
     """The value at `at`, on the straight line between its neighbours."""
-    for (low, before), (high, after) in zip(points, points[1:]):
+    for (low, before), (high, after) in pairwise(points):
         if low <= at <= high and high > low:
             return before + (after - before) * (at - low) / (high - low)
     return points[0][1] if at < points[0][0] else points[-1][1]

@@ -63,7 +63,6 @@ class ResultView:
     rank: int
     item: Item
     relevant: bool | None
-    score: str
 
 
 @dataclass(frozen=True)
@@ -201,9 +200,7 @@ class Items:
 
     def _example(self, example: Example, styles: Mapping[str, str]) -> ExampleView:
         pair = (self._comparison.baseline, example.arm)
-        others = [
-            f"{name_of(name)}: {_rank(rank)}" for name, rank in example.ranks.items() if name not in pair
-        ]
+        others = [f"{name_of(name)}: {_rank(rank)}" for name, rank in example.ranks.items() if name not in pair]
         relevant = [key for key, grade in example.relevant.items() if grade > 0]
         return ExampleView(
             query=shown(example.text or f"query {example.query}", TEXT_LENGTH),
@@ -227,7 +224,7 @@ class Items:
         if primary is None:
             return f"rank-biased overlap {example.change:.2f}"
         before, after = (example.ranks.get(name) for name in (self._comparison.baseline, example.arm))
-        ranks = "" if before == after else f", rank {before or '–'} → {after or '–'}"
+        ranks = "" if before == after else f", rank {before or 'none'} → {after or 'none'}"
         return f"{primary} {change(example.change)}{ranks}"
 
     def _results(self, arm: str, results: Sequence[RankedItem]) -> list[ResultView]:
@@ -236,7 +233,6 @@ class Items:
                 rank,
                 self.item(arm, result.item),
                 None if result.grade is None else result.grade > 0,
-                "" if result.score is None else f"{result.score:.4g}".replace("-", "−"),
             )
             for rank, result in enumerate(results, 1)
         ]

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Mapping
+from itertools import islice
 from typing import Any
 
 from dbnorm_vdb.evaluation.results import Interval, MeasureInfo
 
 NAME_LENGTH = 60
 TEXT_LENGTH = 240
+MINUS = "\u2212"
 
 _REORDERING = {*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E, 0x200F, 0x061C}
 _JOINERS = {0x200C, 0x200D}  # scripts and emoji need them
@@ -61,7 +63,7 @@ def preview(payload: Mapping[str, Any], without: str | None = None, fields: int 
         for name, value in payload.items()
         if name != without and isinstance(value, (str, int, float)) and not isinstance(value, bool)
     )
-    return " · ".join(part for _, part in zip(range(fields), simple))
+    return " · ".join(islice(simple, fields))
 
 
 def figure(value: float, measure: MeasureInfo) -> str:
@@ -72,7 +74,7 @@ def figure(value: float, measure: MeasureInfo) -> str:
 def change(value: float) -> str:
     """A difference with its sign, a true minus."""
     text = f"{value:+.4f}" if abs(value) < 1 else f"{value:+.4g}"
-    return text.replace("-", "−")
+    return text.replace("-", MINUS)
 
 
 def interval(found: Interval, measure: MeasureInfo) -> str:
@@ -87,7 +89,7 @@ def p_value(p: float) -> str:
 
 def percent(share: float) -> str:
     """A share in percent, to one place."""
-    return f"{100 * share:.1f} %"
+    return f"{100 * share:.1f}\u00a0%"
 
 
 def count(number: int, one: str, many: str) -> str:

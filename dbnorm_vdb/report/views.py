@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from dbnorm_vdb.evaluation.results import ArmVerdict, Comparison, Decision, Difference, MeasureInfo
 from dbnorm_vdb.hubness import MEASURES
-from dbnorm_vdb.report.text import NAME_LENGTH, change, figure, interval, p_value, percent, shown
+from dbnorm_vdb.report.text import MINUS, NAME_LENGTH, change, figure, interval, p_value, percent, shown
 
 BADGES: dict[Decision, str] = {
     "better": "better",
@@ -231,15 +231,18 @@ def hubness_table(comparison: Comparison) -> Table | None:
         caption=f"Hubness of the first {comparison.settings.limit} results; less is better throughout",
         headings=["measure", *(name_of(name) for name, _ in found)],
         rows=[
-            [(HUBNESS_NAMES.get(measure, measure), ""), *((_hubness(measure, figures[measure]), "") for _, figures in found)]
+            [
+                (HUBNESS_NAMES.get(measure, measure), ""),
+                *((_hubness(measure, figures[measure]), "") for _, figures in found),
+            ]
             for measure in MEASURES
             if all(measure in figures for _, figures in found)
         ],
-    )  # fmt: skip
+    )
 
 
 def _hubness(measure: str, value: float) -> str:
-    return percent(value) if measure in _SHARES else f"{value:.2f}".replace("-", "−")
+    return percent(value) if measure in _SHARES else f"{value:.2f}".replace("-", MINUS)
 
 
 def latency_table(comparison: Comparison) -> Table | None:
