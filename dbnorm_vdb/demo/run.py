@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from dbnorm_vdb.collection import NormalizedCollection
 from dbnorm_vdb.demo.pictures import Pictures, Split
@@ -68,13 +68,14 @@ class Example(BaseModel):
 
 
 class EngineReport(BaseModel):
-    """What one engine's run found."""
+    """What one engine's run found; `rankings` are ids for each test text, to a depth of 100, and not in JSON."""
 
     methods: dict[Method, MethodReport]
     examples: list[Example]
     improved: int
     worsened: int
     fit_seconds: float
+    rankings: dict[Method, list[list[int]]] = Field(exclude=True, repr=False)
 
 
 class DemoReport(BaseModel):
@@ -166,6 +167,7 @@ def _run_engine(
         improved=int((normalized < raw).sum()),
         worsened=int((normalized > raw).sum()),
         fit_seconds=fit_seconds,
+        rankings={method: ids.tolist() for method, ids in found.items()},
     )
 
 
