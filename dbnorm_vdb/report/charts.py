@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 WIDTH, HEIGHT = 440.0, 290.0
-LEFT, RIGHT, TOP, BOTTOM = 52.0, 22.0, 24.0, 44.0
+LEFT, RIGHT, TOP, BOTTOM = 58.0, 22.0, 30.0, 46.0
 _MOST_TICKS = 7
 
 Point = tuple[float, float]

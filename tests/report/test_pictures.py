@@ -7,8 +7,8 @@ import zipfile
 import zlib
 
 import pytest
-from report.made import data_url, picture
 from PIL import Image
+from report.made import data_url, picture
 
 from dbnorm_vdb.errors import InvalidParameterError, MissingDependencyError
 from dbnorm_vdb.report.pictures import Pictures
