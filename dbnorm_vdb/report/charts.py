@@ -171,7 +171,7 @@ def _log_ticks(low: float, high: float) -> list[float]:
         ticks = [tick for tick in ticks if low * (1 - 1e-9) <= tick <= high * (1 + 1e-9)]
         if len(ticks) <= _MOST_TICKS:
             break
-    return ticks[:: math.ceil(len(ticks) / _MOST_TICKS)] or [low]
+    return ticks[:: math.ceil(len(ticks) / _MOST_TICKS)] if ticks else [low]
 
 
 def nice_ceiling(value: float) -> float:
