@@ -80,3 +80,5 @@ class AsyncCollection:
     status = threaded(NormalizedCollection.status)
     fold = threaded(NormalizedCollection.fold)
     drop = threaded(NormalizedCollection.drop)
+    audit = threaded(NormalizedCollection.audit)
+    explain = threaded(NormalizedCollection.explain)

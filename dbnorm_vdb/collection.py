@@ -21,12 +21,13 @@ from dbnorm_vdb.copying import Folder, FoldTarget
 from dbnorm_vdb.errors import EmptyBankError, EmptyCollectionError, InvalidParameterError, NotFittedError
 from dbnorm_vdb.fitting import FitSettings
 from dbnorm_vdb.folding import check_foldable
+from dbnorm_vdb.inspections import Inspections
 from dbnorm_vdb.ledger import unfinished
 from dbnorm_vdb.methods import Method
 from dbnorm_vdb.parameters import check_count
-from dbnorm_vdb.serving import Serving, check_same_vector, logger
+from dbnorm_vdb.serving import check_same_vector, logger
 from dbnorm_vdb.statistics import CollectionStatistics, FitClaim, ItemStatistics
-from dbnorm_vdb.store import Hit, VectorInfo
+from dbnorm_vdb.store import VectorInfo
 from dbnorm_vdb.summaries import FitSummary, FoldSummary, RefreshSummary, Status, in_words
 from dbnorm_vdb.targets import Target
 from dbnorm_vdb.writing import Execution, GalleryWriter, Progress, sample_vectors, stored_banks, work_key
@@ -36,7 +37,7 @@ BankInput: TypeAlias = Bank | npt.ArrayLike | str | os.PathLike[str]
 _PEEK = 100
 
 
-class NormalizedCollection(Serving, ABC):
+class NormalizedCollection(Inspections, ABC):
     """A collection with DBNorm: fit, refresh, status, drop. Base of the adapters, which add the engine's own search."""
 
     # --- fit ---------------------------------------------------------------------------------------------------
@@ -404,26 +405,6 @@ class NormalizedCollection(Serving, ABC):
         self._remember(None)
 
     # --- for the command line and the demonstration ------------------------------------------------------------
-
-    @abstractmethod
-    def nearest(
-        self,
-        queries: npt.ArrayLike,
-        *,
-        limit: int = 10,
-        candidates: int | None = None,
-        method: str | Method | None = None,
-        exact: bool = False,
-        with_payload: bool = True,
-    ) -> list[list[Hit]]:
-        """The nearest items of each of the (q, d) `queries`, in engine-neutral form, best first.
-
-        Args:
-            queries: (q, d) vectors.
-            limit: how many of each.
-            candidates, method, exact: as in the engine's own search.
-            with_payload: with the items' payload or fields.
-        """
 
     @classmethod
     @abstractmethod

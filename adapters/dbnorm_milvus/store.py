@@ -16,6 +16,7 @@ import numpy as np
 from grpc import RpcError
 from pymilvus import DataType, MilvusClient, MilvusException
 
+from dbnorm_milvus.results import SAME_SCALE
 from dbnorm_milvus.rows import (
     BANK_FIELDS,
     ITEM_FIELDS,
@@ -180,6 +181,23 @@ class MilvusStore(Store):
                 strict_float32=True,
             )
         return self._page(rows)
+
+    def payloads(self, ids: Sequence[ItemId]) -> dict[ItemId, Mapping[str, Any]]:
+        key, fields = self.primary_field, self.payload_fields
+        found: dict[ItemId, Mapping[str, Any]] = {}
+        for start in range(0, len(ids), _LOOKUP_BATCH):
+            expression = one_of(key, ids[start : start + _LOOKUP_BATCH])
+            rows = self.client.query(
+                self.collection, filter=expression, output_fields=fields, consistency_level="Strong"
+            )
+            found |= {row[key]: {name: value for name, value in row.items() if name != key} for row in rows}
+        return found
+
+    def scores(self, similarities: Floats) -> Floats:
+        return similarities * SAME_SCALE[self.describe().metric]
+
+    def similarities(self, scores: Floats) -> Floats:
+        return scores * SAME_SCALE[self.describe().metric]
 
     def _page(self, rows: Sequence[Mapping[str, Any]]) -> Page:
         info = self.describe()

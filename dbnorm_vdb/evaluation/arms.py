@@ -15,6 +15,7 @@ from dbnorm_vdb.evaluation.results import Source
 from dbnorm_vdb.evaluation.tables import Table, item_key
 from dbnorm_vdb.methods import Method, check_supported
 from dbnorm_vdb.parameters import check_count
+from dbnorm_vdb.searching import Explanation
 from dbnorm_vdb.statistics import CollectionStatistics
 from dbnorm_vdb.store import Hit
 from dbnorm_vdb.summaries import Status
@@ -34,6 +35,17 @@ class Searchable(Protocol):
         with_payload: bool = True,
     ) -> list[list[Hit]]:
         """See `NormalizedCollection.nearest`."""
+
+    def nearest_explained(
+        self,
+        queries: Any,
+        *,
+        limit: int = 10,
+        candidates: int | None = None,
+        method: str | Method | None = None,
+        exact: bool = False,
+    ) -> list[Explanation]:
+        """See `NormalizedCollection.nearest_explained`."""
 
     def status(self) -> Status:
         """See `NormalizedCollection.status`."""
@@ -201,9 +213,11 @@ class CollectionSearch(ArmSearch):
         """The window of a search for `limit` results; None for raw and exact searches."""
         if statistics is None or self.method is Method.RAW or self.arm.exact:
             return None
-        if self.arm.candidates is not None:
-            return self.arm.candidates
-        calibration = statistics.calibration
+        return self.arm.candidates or self.default_window(limit)
+
+    def default_window(self, limit: int) -> int:
+        """The window of a search for `limit` results that names none."""
+        calibration = None if self.statistics is None else self.statistics.calibration
         return max(10 * limit, 100) if calibration is None else max(limit, calibration.window(limit))
 
 

@@ -28,10 +28,11 @@ from dbnorm_vdb.evaluation.measures import (
 from dbnorm_vdb.evaluation.occurrences import hubness_of_run
 from dbnorm_vdb.evaluation.queries import Queries, some_of
 from dbnorm_vdb.evaluation.rankings import Run
-from dbnorm_vdb.evaluation.results import ArmResult, Comparison, Latency, QuerySet, Settings
+from dbnorm_vdb.evaluation.results import ArmResult, Comparison, Latency, QuerySet, Settings, Windows
 from dbnorm_vdb.evaluation.tables import Table
 from dbnorm_vdb.evaluation.testing import Values, estimate_and_test
 from dbnorm_vdb.evaluation.verdict import judge
+from dbnorm_vdb.evaluation.windowing import measure_windows
 from dbnorm_vdb.parameters import check_count
 from dbnorm_vdb.version import __version__
 
@@ -59,6 +60,7 @@ def compare(
     resamples: int = 10_000,
     confidence: float = 0.95,
     latency_queries: int = 100,
+    window_queries: int = 0,
     examples: int = 10,
     seed: int = 0,
     progress: Progress | None = None,
@@ -87,6 +89,7 @@ def compare(
         resamples: of bootstrap and permutation tests.
         confidence: of the intervals; 1 minus it is the level of the tests.
         latency_queries: queries to time, spread over all; 0 for none.
+        window_queries: queries, spread over all, for which to see what windows of other sizes hold and certify.
         examples: queries to keep with their results, most improved and most harmed, for each arm.
         seed: of the resampling.
         progress: called with a stage, how many are done, and how many there are.
@@ -98,7 +101,19 @@ def compare(
         MissingDependencyError: judgements are given and ir-measures (extra `evaluation`) is not installed.
     """
     report = progress or _silent
-    _check_settings(limit, depth, resamples, confidence, latency_queries, examples, item_count)
+    check_confidence(confidence)
+    for count, what in ((limit, "limit"), (depth, "depth"), (resamples, "resamples")):
+        check_count(count, what=what)
+    for count, what in (
+        (latency_queries, "latency_queries"),
+        (window_queries, "window_queries"),
+        (examples, "examples"),
+    ):
+        check_count(count, what=what, least=0)
+    if item_count is not None:
+        check_count(item_count, what="item_count")
+    if depth < limit:
+        raise InvalidParameterError(f"depth={depth} is less than limit={limit}; it has to be at least as much")
     asked = Queries.of(queries, keys, texts)
     searches = ready_arms(arms, adapter, asked.keys, limit=limit)
     asked = asked.completed(searches)
@@ -135,12 +150,14 @@ def compare(
     ]
     report("measuring", 1, 1)
     latencies = _latencies(searches, asked, base, settings, report)
+    windows = _windows(searches, asked, window_queries, limit, report)
     results = [
         _arm_result(search, runs[search.name], described, judged, settings, item_count).model_copy(
             update={
                 "estimates": estimates.get(search.name, {}),
                 "values": {name: found.tolist() for name, found in values[search.name].items()},
                 "latency": latencies.get(search.name),
+                "windows": windows.get(search.name),
             }
         )
         for search in searches
@@ -165,23 +182,8 @@ def compare(
     )
 
 
-def _check_settings(
-    limit: int,
-    depth: int,
-    resamples: int,
-    confidence: float,
-    latency_queries: int,
-    examples: int,
-    item_count: int | None,
-) -> None:
-    for count, what in ((limit, "limit"), (depth, "depth"), (resamples, "resamples")):
-        check_count(count, what=what)
-    for count, what in ((latency_queries, "latency_queries"), (examples, "examples")):
-        check_count(count, what=what, least=0)
-    if item_count is not None:
-        check_count(item_count, what="item_count")
-    if depth < limit:
-        raise InvalidParameterError(f"depth={depth} is less than limit={limit}; it has to be at least as much")
+def check_confidence(confidence: float) -> None:
+    """Raise InvalidParameterError if it cannot be one."""
     known = isinstance(confidence, Real) and math.isfinite(confidence)
     if not (known and 0.5 <= confidence < 1):
         raise InvalidParameterError(f"confidence must be at least 0.5 and below 1, such as 0.95, got {confidence!r}")
@@ -256,6 +258,21 @@ def _latencies(
     chosen = asked.vectors[spread(len(asked.vectors), settings.latency_queries)]
     found = measure_latency(timed, chosen, baseline=baseline, limit=settings.limit)
     report("timing", 1, 1)
+    return found
+
+
+def _windows(
+    searches: Sequence[ArmSearch], asked: Queries, count: int, limit: int, report: Progress
+) -> dict[str, Windows]:
+    chosen = [search for search in searches if isinstance(search, CollectionSearch)] if count else []
+    found = {}
+    for done, search in enumerate(chosen):
+        report("windows", done, len(chosen))
+        assert asked.vectors is not None
+        windows = measure_windows(search, asked.vectors[spread(len(asked.vectors), count)], limit=limit)
+        if windows is not None:
+            found[search.name] = windows
+        report("windows", done + 1, len(chosen))
     return found
 
 

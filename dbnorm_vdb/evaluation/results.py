@@ -114,10 +114,10 @@ class WindowPoint(Result):
 
 
 class Windows(Result):
-    """How windows of different sizes do, for an arm that re-ranks (`compare(..., windows=True)`).
+    """How windows of different sizes do, for an arm that re-ranks (`compare(..., window_queries=...)`).
 
     Attributes:
-        query_count: the queries looked at, the first ones.
+        query_count: the queries looked at, spread over all.
         default: the window of a search that names none.
         points: by ascending size.
     """

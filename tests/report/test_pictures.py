@@ -53,6 +53,7 @@ def test_the_same_picture_is_kept_once():
         base64.b64encode(b"no picture at all, but base64 of a long text").decode(),
         "short",
     ],
+    ids=["svg", "not-a-gif", "cut-off", "bomb", "not-base64", "base64-of-text", "short"],
 )
 def test_what_cannot_be_decoded_is_no_picture_and_the_report_says_so(value):
     pictures = Pictures("image")
