@@ -29,7 +29,7 @@ def demo(
         load_adapter(name)
     data = load_pictures()
     with spinner() as say:
-        found = run_demo(data, engines=engines, say=say)
+        found = run_demo(data, engines=engines, compared=report is not None, say=say)
         if report is not None:
             say("writing the report")
             write_demo_report(data, found, report)

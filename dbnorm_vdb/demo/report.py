@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dbnorm_vdb.demo.pictures import Pictures
 from dbnorm_vdb.demo.run import DemoReport
-from dbnorm_vdb.evaluation.comparing import compare
+from dbnorm_vdb.evaluation import Comparison, compare
 from dbnorm_vdb.methods import Method
 
 IMAGE_FIELD = "picture"
@@ -32,6 +32,8 @@ def write_demo_report(data: Pictures, found: DemoReport, path: str | os.PathLike
         item_count=len(records),
         resamples=_RESAMPLES,
     )
+    if engine.sample is not None:
+        comparison = _with_sample(comparison, engine.sample)
     payloads = {
         row: {"text": record["text"], IMAGE_FIELD: f"{record['id']}.webp"} for row, record in enumerate(records)
     }
@@ -39,3 +41,12 @@ def write_demo_report(data: Pictures, found: DemoReport, path: str | os.PathLike
         return comparison.report(
             path, image_field=IMAGE_FIELD, text_field="text", image_root=archive, payloads=payloads
         )
+
+
+def _with_sample(comparison: Comparison, sample: Comparison) -> Comparison:
+    """The comparison with what the closer one of fewer texts says of the arms: settings, times and windows."""
+    told = ("source", "collection", "method", "candidates", "betas", "latency", "windows")
+    arms = [
+        arm.model_copy(update={name: getattr(sample.arm(arm.name), name) for name in told}) for arm in comparison.arms
+    ]
+    return comparison.model_copy(update={"arms": arms, "collections": sample.collections})

@@ -87,7 +87,8 @@ def window_chart(comparison: Comparison, styles: Styles) -> Chart | None:
         lines.append(Line(f"{_name(arm)}: held", style, held, marked=[mark]))
         lines.append(Line(f"{_name(arm)}: certified", style, certified, dashed=True))
     summary = " ".join(
-        f"The default window of {_name(arm)}, {windows.default} candidates, holds"
+        f"Over {count(windows.query_count, 'query', 'queries')}, the default window of {_name(arm)}, {windows.default}"
+        f" candidates, holds"
         f" {percent(_between([(p.candidates, p.held) for p in windows.points], windows.default))} of the exact first"
         f" {limit} results, and certifies"
         f" {percent(_between([(p.candidates, p.certified) for p in windows.points], windows.default))} of the queries."

@@ -35,3 +35,21 @@ def test_wrong_usage_is_said_in_one_line_and_writes_nothing(saved: Path, tmp_pat
         assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
         assert said in done.stderr
     assert not (tmp_path / "r.html").exists()
+
+
+def test_compare_writes_a_page_too(saved: Path, tmp_path: Path) -> None:
+    path = tmp_path / "r.html"
+    arms = [f"--arm=run:{saved / name}.run" for name in ("raw", "new")]
+    options = (*arms, "--qrels", str(saved / "qrels.trec"), "--depth", "20", "--resamples", "100", "--item-count", "40")
+    done = run("compare", *options, "--report", str(path))
+    assert done.returncode == 0, done.stderr
+    assert str(path) in done.stdout
+    assert "Most improved by new" in path.read_text(encoding="utf-8")
+    path.unlink()
+    for more, said in (
+        (("--report", str(path), "--image-root", str(tmp_path)), "no image_field"),
+        (("--text-field", "title"), "--text-field says what a report shows; add --report FILE"),
+    ):
+        done = run("compare", *options, *more)
+        assert (done.returncode, said in done.stderr) == (2, True), done.stderr
+    assert not path.exists()

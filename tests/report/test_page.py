@@ -111,7 +111,9 @@ def test_the_verdict_comes_first_and_everything_is_there(tmp_path):
                  "The items found most often", "Most improved by new", "Most harmed by new", "k-skewness",
                  "rank-biased overlap", "a caption"):  # fmt: skip
         assert part in said, part
-    assert "The default window of new, 30 candidates, holds 90.0 % of the exact first 10 results" in said
+    assert (
+        "Over 20 queries, the default window of new, 30 candidates, holds 90.0 % of the exact first 10 results" in said
+    )
     assert "certifies 50.0 % of the queries" in said
     hub = found.arm("raw").hubness.hubs[0]
     assert f"With raw, the item found most often is in {hub.count} lists" in said
