@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import importlib.util
 import logging
+import shutil
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -137,6 +138,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say what was not run."""
     if importlib.util.find_spec("torch") is None:
         terminalreporter.write_line("note: torch is not installed, its tests were skipped (pip install torch==2.13.0)")
+    if not any(map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))):
+        terminalreporter.write_line("note: Chromium is not installed, the report was not tested in a browser")
     given = servers_from_environment()
     if not given:
         terminalreporter.write_line(
