@@ -16,7 +16,7 @@ from dbnorm_qdrant.copying import QdrantFoldTarget
 from dbnorm_qdrant.formula import check_execution
 from dbnorm_qdrant.groups import QdrantGroups
 from dbnorm_qdrant.payload import as_structs, generation_key, item_payloads, vector_of
-from dbnorm_qdrant.searches import clean, lookup
+from dbnorm_qdrant.points import clean, lookup
 from dbnorm_qdrant.store import QdrantStore
 from dbnorm_vdb.banks import check_vectors, dense_vectors
 from dbnorm_vdb.errors import InvalidTargetError

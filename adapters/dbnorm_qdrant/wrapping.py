@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from qdrant_client import QdrantClient, models
 
 from dbnorm_qdrant.adapter import QdrantAdapter
+from dbnorm_qdrant.prefetches import concerns
 from dbnorm_qdrant.store import QdrantStore
 from dbnorm_vdb.errors import InvalidParameterError
 from dbnorm_vdb.ledger import Ledger
 from dbnorm_vdb.serving import DEFAULT_STATISTICS_TTL
 from dbnorm_vdb.wrapping import WrappedClient, without_options, wrapped
-
-_NO_VECTOR = (type(None), models.OrderByQuery, models.SampleQuery)
 
 
 def wrap(
@@ -108,12 +107,6 @@ class _Calls:
         """Nothing: the client that was wrapped closes itself."""
 
 
-def _concerns(adapter: QdrantAdapter, request: Any) -> bool:
+def _concerns(adapter: QdrantAdapter, request: Mapping[str, Any]) -> bool:
     """Whether a query, or some leg of it, searches the vector that is normalised."""
-    prefetch = request.get("prefetch") or ()
-    legs = prefetch if isinstance(prefetch, (list, tuple)) else [prefetch]
-    if any(_concerns(adapter, vars(leg)) for leg in legs):
-        return True
-    if legs or isinstance(request.get("query"), _NO_VECTOR):
-        return False
-    return (request.get("using") or "") == adapter.vector_name
+    return concerns(request.get("query"), request.get("using"), request.get("prefetch"), adapter.vector_name)
