@@ -53,10 +53,6 @@ class Whole(NamedTuple):
 class QdrantPrefetches(QdrantPoints):
     """The part of `QdrantAdapter` that normalises the legs of its searches."""
 
-    def _concerns(self, query: Any, using: str | None, prefetch: Any) -> bool:
-        """Whether a query, or some leg of it, searches the vector that is normalised. The vector is described."""
-        return concerns(query, using, prefetch, self.vector_name)
-
     def _legs(
         self, legs: Sequence[models.Prefetch], whole: Whole, above: Sequence[models.Filter | None] = ()
     ) -> Steps[list[models.Prefetch]]:

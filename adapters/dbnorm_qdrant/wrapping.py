@@ -10,7 +10,7 @@ from qdrant_client import QdrantClient, models
 from dbnorm_qdrant.adapter import QdrantAdapter
 from dbnorm_qdrant.prefetches import concerns
 from dbnorm_qdrant.store import QdrantStore
-from dbnorm_vdb.errors import InvalidParameterError
+from dbnorm_vdb.errors import InvalidParameterError, UnsupportedQueryError
 from dbnorm_vdb.ledger import Ledger
 from dbnorm_vdb.serving import DEFAULT_STATISTICS_TTL
 from dbnorm_vdb.wrapping import WrappedClient, without_options, wrapped
@@ -25,7 +25,7 @@ def wrap(
     collections that an adapter has fitted, `query_points`, `query_batch_points` and `query_points_groups` are those of
     `QdrantAdapter` (with its arguments `candidates`, `method`, `exact`, ... too), and `upsert` gives new points their
     statistics. Everything else passes through: other collections, other vectors, other calls. A search of the fitted
-    vector that has no normalised form (prefetch, recommendation, ...) is refused; `method="raw"` lets it pass.
+    vector that has no normalised form (discovery, context, ...) is refused; `method="raw"` lets it pass.
 
     Args:
         client: the user's own.
@@ -59,8 +59,7 @@ class _Calls:
         arguments = behind.bound("query_points", collection_name, args, kwargs)
         adapter = behind.adapter(collection_name)
         if adapter is None or not _concerns(adapter, arguments):
-            options = without_options({**arguments, "method": None} if adapter else arguments, collection_name)
-            return behind.client.query_points(collection_name, **options)
+            return behind.client.query_points(collection_name, **_clients(arguments, collection_name, adapter))
         return adapter.query_points(**arguments)
 
     def query_batch_points(
@@ -70,20 +69,15 @@ class _Calls:
         arguments = behind.bound("query_batch_points", collection_name, (requests, *args), kwargs)
         del arguments["requests"]
         adapter = behind.adapter(collection_name)
-        if adapter is None:
-            options = without_options(arguments, collection_name)
-            return behind.client.query_batch_points(collection_name, requests, **options)
-        arguments.pop("execution", None)
-        rows = [row for row, request in enumerate(requests) if _concerns(adapter, vars(request))]
-        others = [row for row in range(len(requests)) if row not in set(rows)]
+        ours = [adapter is not None and _concerns(adapter, vars(request)) for request in requests]
         answers: dict[int, models.QueryResponse] = {}
-        if rows:
-            ours = adapter.query_batch_points([requests[row] for row in rows], **arguments)
-            answers |= zip(rows, ours, strict=True)
-        if others:
-            options = without_options({**arguments, "method": None}, collection_name)
+        rows, others = ([row for row, our in enumerate(ours) if our is which] for which in (True, False))
+        if others or not requests:
+            options = _clients(arguments, collection_name, adapter)
             theirs = behind.client.query_batch_points(collection_name, [requests[row] for row in others], **options)
             answers |= zip(others, theirs, strict=True)
+        if adapter is not None and rows:
+            answers |= zip(rows, adapter.query_batch_points([requests[r] for r in rows], **arguments), strict=True)
         return [answers[row] for row in range(len(requests))]
 
     def query_points_groups(self, collection_name: str, *args: Any, **kwargs: Any) -> models.GroupsResult:
@@ -91,9 +85,7 @@ class _Calls:
         arguments = behind.bound("query_points_groups", collection_name, args, kwargs)
         adapter = behind.adapter(collection_name)
         if adapter is None or not _concerns(adapter, arguments):
-            options = without_options({**arguments, "method": None} if adapter else arguments, collection_name)
-            return behind.client.query_points_groups(collection_name, **options)
-        arguments.pop("execution", None)
+            return behind.client.query_points_groups(collection_name, **_clients(arguments, collection_name, adapter))
         return adapter.query_points_groups(**arguments)
 
     def upsert(self, collection_name: str, *args: Any, **kwargs: Any) -> models.UpdateResult:
@@ -110,3 +102,20 @@ class _Calls:
 def _concerns(adapter: QdrantAdapter, request: Mapping[str, Any]) -> bool:
     """Whether a query, or some leg of it, searches the vector that is normalised."""
     return concerns(request.get("query"), request.get("using"), request.get("prefetch"), adapter.vector_name)
+
+
+def _clients(arguments: Mapping[str, Any], collection: str, adapter: QdrantAdapter | None) -> dict[str, Any]:
+    """The arguments of a search that the client is to answer itself.
+
+    Raises:
+        NotFittedError: they ask for a method that needs statistics, and there are none.
+        UnsupportedQueryError: or there are some, but of a vector that is not searched.
+    """
+    if adapter is None:
+        return without_options(arguments, collection)
+    if arguments.get("method") not in (None, "raw"):
+        raise UnsupportedQueryError(
+            f"method={arguments['method']!r}: this query does not search vector {adapter.vector_name!r}, which is what"
+            " is normalised; leave the method out"
+        )
+    return without_options({**arguments, "method": None}, collection)

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from qdrant_client import QdrantClient, models
 from qdrant_client.http.models import QueryResponse  # `models` has another one of that name
@@ -123,12 +124,25 @@ class RealEngine:
         """The query as the shard takes it, and its filter."""
         filters = [] if conditions is None else [_filter(conditions)]
         mmr = query.mmr if isinstance(query, models.NearestQuery) else None
-        vector = query.nearest if isinstance(query, models.NearestQuery) else query
-        if isinstance(vector, (int, str)):
-            filters.append(edge.Filter(must_not=[edge.HasIdCondition({vector})]))
-            (record,) = self._own.retrieve(self._collection, [vector], with_vectors=True)
-            vector = record.vector[using] if using else record.vector
-        return _query(vector, using, mmr, limit), edge.Filter(must=filters) if filters else None
+        query = query.nearest if isinstance(query, models.NearestQuery) else query
+        named: list[Any] = []
+        if isinstance(query, models.RecommendQuery):
+            asked = query.recommend
+            named = [one for one in [*asked.positive, *(asked.negative or [])] if isinstance(one, (int, str))]
+            query = np.mean([self._vector(one, using) for one in asked.positive], axis=0)
+            if asked.negative:
+                query = 2 * query - np.mean([self._vector(one, using) for one in asked.negative], axis=0)
+        elif isinstance(query, (int, str)):
+            named, query = [query], self._vector(query, using)
+        if named:
+            filters.append(edge.Filter(must_not=[edge.HasIdCondition({*named})]))
+        return _query(query, using, mmr, limit), edge.Filter(must=filters) if filters else None
+
+    def _vector(self, example: Any, using: str | None) -> Any:
+        if not isinstance(example, (int, str)):
+            return example
+        (record,) = self._own.retrieve(self._collection, [example], with_vectors=True)
+        return record.vector[using] if using else record.vector
 
 
 def _query(query: Any, using: str | None, mmr: models.Mmr | None, limit: int) -> Any:
@@ -196,4 +210,5 @@ def _point(hit: Any, selector: Any) -> models.ScoredPoint:
     payload = json.loads(str(hit.payload)) if isinstance(hit.payload, str) else hit.payload
     if isinstance(selector, models.PayloadSelectorExclude):
         payload = {key: value for key, value in payload.items() if key not in selector.exclude}
-    return models.ScoredPoint(id=hit.id, version=0, score=hit.score, payload=payload, vector=hit.vector)
+    item = hit.id if isinstance(hit.id, int) else str(hit.id)
+    return models.ScoredPoint(id=item, version=0, score=hit.score, payload=payload, vector=hit.vector)
