@@ -10,6 +10,7 @@ from dbnorm_vdb.errors import (
     DimensionMismatchError,
     EmptyBankError,
     EmptyCollectionError,
+    EventLogError,
     FitInProgressError,
     ForeignDataError,
     InvalidInputError,
@@ -30,6 +31,7 @@ from dbnorm_vdb.errors import (
     UnsupportedVectorError,
     ZeroVectorError,
 )
+from dbnorm_vdb.hubness import Hubness, k_occurrence, measure_hubness
 from dbnorm_vdb.kernels import log_partition
 from dbnorm_vdb.methods import Method
 from dbnorm_vdb.normalization import normalize
@@ -61,6 +63,7 @@ __all__ = [
     "DimensionMismatchError",
     "EmptyBankError",
     "EmptyCollectionError",
+    "EventLogError",
     "Explained",
     "ExplainedHit",
     "Explanation",
@@ -69,6 +72,7 @@ __all__ = [
     "FoldSummary",
     "ForeignDataError",
     "Hit",
+    "Hubness",
     "InvalidInputError",
     "InvalidParameterError",
     "InvalidTargetError",
@@ -96,7 +100,9 @@ __all__ = [
     "UnsupportedVectorError",
     "ZeroVectorError",
     "__version__",
+    "k_occurrence",
     "log_partition",
+    "measure_hubness",
     "normalize",
     "rerank",
 ]

@@ -64,6 +64,45 @@ class QdrantGroups(QdrantSearches):
             UnsupportedQueryError, StatisticsMismatchError: as in `query_points`.
             NotFittedError, UnsupportedMethodError: `method` asks for what the statistics cannot serve.
         """
+        steps = self.query_points_groups_steps(
+            group_by,
+            query,
+            using,
+            prefetch,
+            query_filter,
+            search_params,
+            limit,
+            group_size,
+            with_payload,
+            with_vectors,
+            score_threshold,
+            candidates=candidates,
+            method=method,
+            execution=execution,
+            **kwargs,
+        )
+        return self._run(steps)
+
+    def query_points_groups_steps(
+        self,
+        group_by: str,
+        query: Any = None,
+        using: str | None = None,
+        prefetch: Any = None,
+        query_filter: Any = None,
+        search_params: Any = None,
+        limit: int = 10,
+        group_size: int = 3,
+        with_payload: Any = True,
+        with_vectors: bool | list[str] = False,
+        score_threshold: float | None = None,
+        *,
+        candidates: int | None = None,
+        method: str | Method | None = None,
+        execution: str | None = None,
+        **kwargs: Any,
+    ) -> Steps[models.GroupsResult]:
+        """The steps of `query_points_groups`."""
         search = Search(
             query=list(query) if isinstance(query, tuple) else query,
             using=using,
@@ -78,16 +117,11 @@ class QdrantGroups(QdrantSearches):
             others=kwargs,
         )
         wishes = self._wishes(candidates, method, False, None, execution, False)
-        return self._run(self._query_groups(group_by, search, group_size, wishes))
-
-    def _query_groups(
-        self, group_by: str, search: Search, group_size: int, wishes: Wishes
-    ) -> Steps[models.GroupsResult]:
         for name in ("exact", "max_candidates"):
-            if search.others.get(name):
-                raise InvalidParameterError(f"{name}={search.others[name]!r}: groups are not certified; leave it out")
+            if kwargs.get(name):
+                raise InvalidParameterError(f"{name}={kwargs[name]!r}: groups are not certified; leave it out")
         check_count(group_size, what="group_size")
-        check_count(search.limit, what="limit")
+        check_count(limit, what="limit")
         check_execution(wishes.execution)
         yield from self._described()
         search = search._replace(using=self._using(search.query, search.using))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from qdrant_client import QdrantClient, models
@@ -74,7 +74,7 @@ class QdrantSearches(QdrantAnswers):
             NotFittedError, UnsupportedMethodError: `method` asks for what the statistics cannot serve, or
                 `execution="server"` for what the server cannot compute.
         """
-        steps = self._query_points(
+        steps = self.query_points_steps(
             False,
             query,
             using,
@@ -97,9 +97,9 @@ class QdrantSearches(QdrantAnswers):
 
     def query_points_explained(self, *args: Any, **kwargs: Any) -> Explained[models.QueryResponse]:
         """`query_points`, and how its result came about: scores and ranks before and after, and the certificate."""
-        return self._run(self._query_points(True, *args, **kwargs))
+        return self._run(self.query_points_steps(True, *args, **kwargs))
 
-    def _query_points(
+    def query_points_steps(
         self,
         explained: bool,
         query: Any = None,
@@ -120,6 +120,7 @@ class QdrantSearches(QdrantAnswers):
         execution: str | None = None,
         **kwargs: Any,
     ) -> Steps[Explained[models.QueryResponse]]:
+        """The steps of `query_points` and `query_points_explained`."""
         search = Search(
             query=list(query) if isinstance(query, tuple) else query,
             using=using,
@@ -174,7 +175,16 @@ class QdrantSearches(QdrantAnswers):
             candidates, method, exact, max_candidates, execution: of all requests, as in `query_points`.
             **kwargs: what else the client takes (`consistency`, `timeout`), handed on.
         """
-        steps = self._query_batch(False, requests, candidates, method, exact, max_candidates, kwargs, execution)
+        steps = self.query_batch_points_steps(
+            False,
+            requests,
+            candidates=candidates,
+            method=method,
+            exact=exact,
+            max_candidates=max_candidates,
+            execution=execution,
+            **kwargs,
+        )
         return self._run(result_of(steps))
 
     def query_batch_points_explained(
@@ -189,20 +199,31 @@ class QdrantSearches(QdrantAnswers):
         **kwargs: Any,
     ) -> Explained[list[models.QueryResponse]]:
         """`query_batch_points`, and how its results came about, request by request."""
-        steps = self._query_batch(True, requests, candidates, method, exact, max_candidates, kwargs, execution)
+        steps = self.query_batch_points_steps(
+            True,
+            requests,
+            candidates=candidates,
+            method=method,
+            exact=exact,
+            max_candidates=max_candidates,
+            execution=execution,
+            **kwargs,
+        )
         return self._run(steps)
 
-    def _query_batch(
+    def query_batch_points_steps(
         self,
         explained: bool,
         requests: Sequence[models.QueryRequest],
-        candidates: int | None,
-        method: str | Method | None,
-        exact: bool,
-        max_candidates: int | None,
-        kwargs: Mapping[str, Any],
+        *,
+        candidates: int | None = None,
+        method: str | Method | None = None,
+        exact: bool = False,
+        max_candidates: int | None = None,
         execution: str | None = None,
+        **kwargs: Any,
     ) -> Steps[Explained[list[models.QueryResponse]]]:
+        """The steps of `query_batch_points` and `query_batch_points_explained`."""
         wishes = self._wishes(candidates, method, exact, max_candidates, execution, explained)
 
         def send(searches: Sequence[Search]) -> Steps[list[models.QueryResponse]]:

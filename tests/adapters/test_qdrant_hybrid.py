@@ -6,7 +6,6 @@ On local mode and on the real engine, which get the same requests.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +15,6 @@ from congruence.qdrant_gallery import TEXT, WORDS, Gallery, N
 from congruence.qdrant_oracle import Oracle, assert_same_ranking
 from qdrant_client import QdrantClient, models
 
-import dbnorm_vdb as db
 from dbnorm_qdrant import QdrantAdapter
 
 METHODS = ("is", "dis", "dual_is", "dual_dis")

@@ -54,7 +54,11 @@ class Gallery:
             vectors: dict[str, Any] = {vector: world.items[row].tolist(), WORDS: words[row]}
             if vector:
                 vectors[TEXT] = texts[row].tolist()
-            payload = {"number": row, "owner": f"o{row % OWNERS}", "nested": {"title": f"item {row}", "tags": ["a", "b"]}}
+            payload = {
+                "number": row,
+                "owner": f"o{row % OWNERS}",
+                "nested": {"title": f"item {row}", "tags": ["a", "b"]},
+            }
             points.append(models.PointStruct(id=ids[row], vector=vectors, payload=payload))
         size = world.items.shape[1]
         params = {vector: models.VectorParams(size=size, distance=QDRANT_METRICS[metric])}

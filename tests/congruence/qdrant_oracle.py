@@ -79,7 +79,9 @@ class Oracle:
         if legs:
             allowed &= {item for source in sources for item, _ in source}
         if isinstance(query, (models.FusionQuery, models.RrfQuery)):
-            return _at_least(_fused(query, [self._upright(s, leg) for s, leg in zip(sources, legs)]), threshold, limit)
+            return _at_least(
+                _fused(query, [self._upright(s, leg) for s, leg in zip(sources, legs, strict=True)]), threshold, limit
+            )
         if isinstance(query, models.FormulaQuery):
             return _at_least(self._formula(query, sources), threshold, limit)
         if using == self.gallery.using and not isinstance(query, (type(None), models.OrderByQuery)):
@@ -168,7 +170,9 @@ class Oracle:
         while len(chosen) < min(limit, len(found)):
             left = [place for place in range(len(found)) if place not in chosen]
             gains = [
-                (1 - diversity) * relevance[place] - diversity * max(alike[place, chosen]) if chosen else relevance[place]
+                (1 - diversity) * relevance[place] - diversity * max(alike[place, chosen])
+                if chosen
+                else relevance[place]
                 for place in left
             ]
             chosen.append(left[int(np.argmax(gains))])
