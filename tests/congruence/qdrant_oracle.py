@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from adapters.world import FIT, similarity
 from congruence.qdrant_gallery import Gallery
 from oracle import additive_scores
 from qdrant_client import models
-from qdrant_client.hybrid.formula import evaluate_expression
+from qdrant_client.hybrid.formula import evaluate_expression, parse_defaults
 
 Ranking = list[tuple[Any, float]]
 _LAST = -1e6
@@ -32,10 +32,12 @@ class Oracle:
     Attributes:
         gallery: the collection.
         method: of normalisation.
+        unscored: the points met so far of which only the order is promised, not the score (`dual_dis`).
     """
 
     gallery: Gallery
     method: str
+    unscored: set[Any] = field(default_factory=set)
 
     def ranking(
         self,
@@ -109,12 +111,15 @@ class Oracle:
         keep = np.array([item in allowed and item not in named for item in ids])
         s = similarity(vector[None], world.items, world.metric)
         scores = additive_scores(self.method, np.where(keep, s, -np.inf), **world.banks(), **FIT)[0]
+        unscored = {ids[row] for row in np.flatnonzero(keep & np.isnan(scores)).tolist()}
         below = _LAST if (s[0, keep] > 0).any() else 0.0
         scores = np.where(np.isnan(scores), below + s[0], scores)
         order = sorted(np.flatnonzero(keep).tolist(), key=lambda row: (-scores[row], -s[0, row]))
         sign = -1 if world.metric == "euclidean" else 1
         found = [(ids[row], self._engine_score(float(scores[row]))) for row in order]
-        return [(i, v) for i, v in found if threshold is None or sign * v > sign * threshold][:limit]
+        kept = [(i, v) for i, v in found if threshold is None or sign * v > sign * threshold][:limit]
+        self.unscored.update({i for i, _ in kept} & unscored)
+        return kept
 
     def _vector(self, query: Any) -> tuple[np.ndarray, list[Any]]:
         """A query's vector, and the points that it names."""
@@ -153,8 +158,9 @@ class Oracle:
         points = self.gallery.client.retrieve(self.gallery.plain, self.gallery.ids)
         payloads = {point.id: point.payload or {} for point in points}
         scores: list[Any] = [dict(source) for source in sources]
+        defaults = parse_defaults(query.defaults or {})
         found = {
-            item: evaluate_expression(query.formula, item, scores, payloads[item], {}, query.defaults or {})
+            item: evaluate_expression(query.formula, item, scores, payloads[item], {}, defaults)
             for item in {item for source in sources for item, _ in source}
         }
         return _sorted(found)
