@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from qdrant_client import models
+from qdrant_client import grpc, models
+from qdrant_client.conversions.conversion import GrpcToRest
 
 from dbnorm_qdrant.formula import SCORE, normalised_stage, with_negated_scores
 from dbnorm_qdrant.payload import item_statistics
@@ -143,10 +144,11 @@ _AS_SCORED = models.FormulaQuery(formula=SCORE)
 
 
 def legs_of(prefetch: Any) -> list[models.Prefetch]:
-    """The legs of a query: none, one or several."""
+    """The legs of a query: none, one or several, in REST form; a client of gRPC takes both."""
     if not prefetch:
         return []
-    return list(prefetch) if isinstance(prefetch, (list, tuple)) else [prefetch]
+    legs = prefetch if isinstance(prefetch, (list, tuple)) else [prefetch]
+    return [GrpcToRest.convert_prefetch_query(leg) if isinstance(leg, grpc.PrefetchQuery) else leg for leg in legs]
 
 
 def concerns(query: Any, using: str | None, prefetch: Any, vector: str) -> bool:

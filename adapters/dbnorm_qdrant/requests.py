@@ -49,6 +49,7 @@ class Search(NamedTuple):
     @classmethod
     def of_request(cls, request: models.QueryRequest, others: Mapping[str, Any]) -> Search:
         """One request of a batch; `others` are the arguments of the batch."""
+        request = rest_request(request)
         return cls(
             query=request.query,
             using=request.using,
@@ -120,6 +121,14 @@ class Search(NamedTuple):
             score_threshold=self.score_threshold,
             lookup_from=_in_rest_form(self.others.get("lookup_from")),
         )
+
+
+def rest_request(request: Any) -> models.QueryRequest:
+    """A request of a batch in its REST form; a client of gRPC takes both."""
+    if isinstance(request, grpc.QueryPoints):
+        request = GrpcToRest.convert_query_points(request)
+    rest: models.QueryRequest = request
+    return rest
 
 
 def _in_rest_form(value: Any) -> Any:

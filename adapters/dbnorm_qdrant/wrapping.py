@@ -11,6 +11,7 @@ from qdrant_client import AsyncQdrantClient, QdrantClient, models
 from dbnorm_qdrant.adapter import QdrantAdapter
 from dbnorm_qdrant.asynchronous import BridgedAdapter
 from dbnorm_qdrant.prefetches import concerns
+from dbnorm_qdrant.requests import rest_request
 from dbnorm_qdrant.store import QdrantStore
 from dbnorm_vdb.errors import InvalidParameterError, UnsupportedQueryError
 from dbnorm_vdb.eventloop import Bridge
@@ -69,7 +70,7 @@ def _query_batch_points(
     arguments = behind.bound("query_batch_points", collection_name, (requests, *args), kwargs)
     del arguments["requests"]
     adapter = yield from behind.adapter(collection_name)
-    ours = [adapter is not None and _concerns(adapter, vars(request)) for request in requests]
+    ours = [adapter is not None and _concerns(adapter, vars(rest_request(request))) for request in requests]
     rows, others = ([row for row, our in enumerate(ours) if our is which] for which in (True, False))
     answers: dict[int, models.QueryResponse] = {}
     if others or not requests:
