@@ -19,6 +19,7 @@ from dbnorm_vdb.explaining import explain_item
 from dbnorm_vdb.explanations import ItemExplanation
 from dbnorm_vdb.methods import Method, check_supported
 from dbnorm_vdb.parameters import check_count
+from dbnorm_vdb.searching import Explanation
 from dbnorm_vdb.serving import Serving, check_same_vector
 from dbnorm_vdb.statistics import CollectionStatistics, ItemId
 from dbnorm_vdb.store import Hit
@@ -49,6 +50,18 @@ class Inspections(Serving):
             candidates, method, exact: as in the engine's own search.
             with_payload: with the items' payload or fields.
         """
+
+    @abstractmethod
+    def nearest_explained(
+        self,
+        queries: npt.ArrayLike,
+        *,
+        limit: int = 10,
+        candidates: int | None = None,
+        method: str | Method | None = None,
+        exact: bool = False,
+    ) -> list[Explanation]:
+        """How the results of `nearest` come about: of each query the hits' ranks and scores, and the certificate."""
 
     def audit(
         self,

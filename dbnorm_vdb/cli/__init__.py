@@ -2,6 +2,7 @@
 
 from dbnorm_vdb.cli import (  # noqa: F401  (they register their commands)
     collections,
+    comparisons,
     demonstration,
     experiments,
     inspections,

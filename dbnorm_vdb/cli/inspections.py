@@ -6,7 +6,6 @@ import json
 import re
 import shlex
 from enum import Enum
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -14,9 +13,9 @@ import typer
 from dbnorm_vdb.audits.verdicts import THRESHOLDS, Verdict
 from dbnorm_vdb.cli.app import app, opened
 from dbnorm_vdb.cli.console import print_json, progress, progress_output
-from dbnorm_vdb.cli.options import AsJson, TargetUrl, bank_of, query_vectors
+from dbnorm_vdb.cli.options import AsJson, TargetUrl, bank_of, query_vectors, text_lines
 from dbnorm_vdb.cli.shown_audit import print_audit, print_explanation
-from dbnorm_vdb.errors import BankFileError, InvalidParameterError
+from dbnorm_vdb.errors import InvalidParameterError
 
 
 class FailOn(str, Enum):
@@ -58,7 +57,7 @@ def audit(
     """
     changed = dict(_threshold(text) for text in threshold or ())
     asked = None if queries is None else bank_of(queries, "queries")
-    lines = None if texts is None else _lines(texts)
+    lines = None if texts is None else text_lines(texts)
     with opened(target) as adapter, progress() as report:
         result = adapter.audit(
             asked,
@@ -118,13 +117,6 @@ def _threshold(text: str) -> tuple[str, tuple[float, float]]:
     except ValueError as error:
         raise InvalidParameterError(f"--threshold {text!r} is not NAME=WARN,FAIL, such as gini=0.2,0.4") from error
     return name, (warn, fail)
-
-
-def _lines(path: str) -> list[str]:
-    try:
-        return Path(path).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise BankFileError(f"text file {path!r} cannot be read: {error}") from error
 
 
 def _item_id(text: str) -> int | str:

@@ -58,6 +58,8 @@ ERRORS = {
     "UnsupportedCollectionError": ("InvalidInputError", ValueError),
     "UnsupportedMethodError": ("InvalidInputError", ValueError),
     "UnsupportedQueryError": ("InvalidInputError", ValueError),
+    "InvalidJudgementsError": ("InvalidInputError", ValueError),
+    "InvalidRunError": ("InvalidInputError", ValueError),
     "InvalidTargetError": ("InvalidInputError", ValueError),
     "EventLogError": ("InvalidInputError", ValueError),
     "StatisticsError": ("DBNormError", Exception),
