@@ -15,7 +15,7 @@ import numpy.typing as npt
 from pymilvus import MilvusClient, MilvusException
 
 from dbnorm_milvus.copying import MilvusFoldTarget
-from dbnorm_milvus.searches import MilvusSearches
+from dbnorm_milvus.hybrid import MilvusHybridSearches
 from dbnorm_milvus.store import MilvusStore
 from dbnorm_vdb.banks import check_vectors, dense_vectors
 from dbnorm_vdb.errors import InvalidTargetError
@@ -35,7 +35,7 @@ _BATCH = 100
 _INSERT_BATCH = 1000
 
 
-class MilvusAdapter(MilvusSearches):
+class MilvusAdapter(MilvusHybridSearches):
     """A Milvus collection whose searches are normalised. Nothing is written before `fit`.
 
     The statistics of the items are held in memory (18 bytes an item, whatever its key), since asking for them

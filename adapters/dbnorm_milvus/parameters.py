@@ -161,7 +161,8 @@ def with_bounds(taken: Taken, plan: SearchPlan, metric: Metric) -> tuple[dict[st
         "range_filter": max(nearest, 0.0) if scale < 0 else nearest,
         "radius": scale * (scale * taken.radius + least - slack),
     }
-    return {**params, **wide}, plan._replace(at_most=taken.range_filter * scale)
+    # in the inner layer, where every version of the client looks for them
+    return {**params, "params": {**params.get("params", {}), **wide}}, plan._replace(at_most=taken.range_filter * scale)
 
 
 def wide_enough(params: Mapping[str, Any], window: int) -> dict[str, Any]:

@@ -43,7 +43,8 @@ class Requests:
         self._arguments = arguments
         self._scale = scale
         some = ids if data is None else data
-        self.count = 1 if some is None or isinstance(some, (int, str)) else len(some)
+        # none at all: for the client to say so
+        self.count = 1 if some is None or isinstance(some, (int, str)) else len(some) or 1
         self.result: Any = None
 
     def fetch(self, rows: Sequence[int], window: int) -> Steps[list[Candidates]]:

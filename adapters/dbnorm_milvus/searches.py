@@ -50,6 +50,10 @@ class MilvusSearches(NormalizedCollection):
     ) -> Steps[tuple[ItemStatistics, bool]]:
         """The statistics of candidates; none of them having any is a sign that the generation has been replaced."""
 
+    def normalizes(self, anns_field: str | None) -> bool:
+        """Whether a search of the client on that field, or on the one it takes where none is named, is normalised."""
+        return (anns_field or self._store.default_field) == self.vector_name
+
     def search(
         self,
         data: Any = None,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from pymilvus import MilvusClient
 
 from dbnorm_milvus.adapter import DEFAULT_CACHE_BYTES, MilvusAdapter
 from dbnorm_milvus.store import MilvusStore
-from dbnorm_vdb.errors import InvalidParameterError, UnsupportedQueryError
+from dbnorm_vdb.errors import InvalidParameterError
 from dbnorm_vdb.ledger import Ledger
 from dbnorm_vdb.serving import DEFAULT_STATISTICS_TTL
 from dbnorm_vdb.wrapping import WrappedClient, without_options, wrapped
@@ -23,10 +24,10 @@ def wrap(
     """A client that can stand wherever the given one can, and normalises what searches a fitted field.
 
     It is an instance of a subclass of the client's class and shares all its state: closing one closes both. On
-    collections that an adapter has fitted, `search` is that of `MilvusAdapter` (with its arguments `candidates`,
-    `method`, `exact`, ... too), and `insert` and `upsert` give new rows their statistics. Everything else passes
-    through: other collections, other fields, other calls. A search of the fitted field that has no normalised form
-    (`hybrid_search`, `search_iterator`, grouping, rankers) is refused; `method="raw"` lets it pass.
+    collections that an adapter has fitted, `search`, `search_iterator` and `hybrid_search` are those of `MilvusAdapter`
+    (with its arguments `candidates`, `method`, `exact`, ... too), and `insert` and `upsert` give new rows their
+    statistics. Everything else passes through: other collections, other fields, other calls. A search of the fitted
+    field that has no normalised form (rankers on the server, aggregation) is refused; `method="raw"` lets it pass.
 
     Args:
         client: the user's own.
@@ -57,32 +58,37 @@ class _Calls:
     _dbnorm: WrappedClient[Any, MilvusAdapter]
 
     def search(self, collection_name: str, *args: Any, **kwargs: Any) -> Any:
-        behind = self._dbnorm
-        arguments = behind.bound("search", collection_name, args, kwargs)
-        adapter = behind.adapter(collection_name)
-        field = arguments.get("anns_field")
-        if adapter is None or arguments.get("method") == "raw" or field not in (None, "", adapter.vector_name):
-            return behind.client.search(collection_name, **without_options(arguments, collection_name))
-        return adapter.search(**{**arguments, "anns_field": field or None})
-
-    def hybrid_search(self, collection_name: str, reqs: Any, *args: Any, **kwargs: Any) -> Any:
-        fields = {getattr(request, "anns_field", None) for request in reqs or ()}
-        return self._refuse("hybrid_search", collection_name, (reqs, *args), kwargs, fields)
+        return self._normalized("search", collection_name, args, kwargs, lambda asked: [asked.get("anns_field")])
 
     def search_iterator(self, collection_name: str, *args: Any, **kwargs: Any) -> Any:
-        field = self._dbnorm.bound("search_iterator", collection_name, args, kwargs).get("anns_field")
-        return self._refuse("search_iterator", collection_name, args, kwargs, {field})
+        return self._normalized(
+            "search_iterator", collection_name, args, kwargs, lambda asked: [asked.get("anns_field")]
+        )
 
-    def _refuse(self, name: str, collection: str, args: tuple[Any, ...], kwargs: dict[str, Any], fields: Any) -> Any:
-        """Pass a call on, unless it searches the field that is normalised."""
+    def hybrid_search(self, collection_name: str, *args: Any, **kwargs: Any) -> Any:
+        return self._normalized(
+            "hybrid_search",
+            collection_name,
+            args,
+            kwargs,
+            lambda asked: [getattr(request, "anns_field", None) for request in asked.get("reqs") or ()],
+        )
+
+    def _normalized(
+        self,
+        name: str,
+        collection: str,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        fields: Callable[[dict[str, Any]], Sequence[str | None]],
+    ) -> Any:
+        """The adapter's search if the call is on its field, else the client's."""
         behind = self._dbnorm
+        asked = behind.bound(name, collection, args, kwargs)
         adapter = behind.adapter(collection)
-        if adapter is not None and kwargs.get("method") != "raw" and fields & {None, "", adapter.vector_name}:
-            raise UnsupportedQueryError(
-                f"{name} of field {adapter.vector_name!r} of collection {collection!r} is not normalised; pass"
-                " method='raw', or use search"
-            )
-        return getattr(behind.client, name)(collection, *args, **without_options(kwargs, collection))
+        if adapter is None or asked.get("method") == "raw" or not any(map(adapter.normalizes, fields(asked))):
+            return getattr(behind.client, name)(collection, **without_options(asked, collection))
+        return getattr(adapter, name)(**asked)
 
     def insert(self, collection_name: str, *args: Any, **kwargs: Any) -> Any:
         return self._write("insert", collection_name, args, kwargs)
