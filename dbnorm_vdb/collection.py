@@ -182,7 +182,7 @@ class NormalizedCollection(Serving, ABC):
         if self._ledger.active() is None:
             raise NotFittedError(f"collection {self._store.collection!r} has no statistics to refresh; call fit()")
         count = self._count_items(info)
-        claim, active = self._claim_active(info)
+        claim, active, unfinished_claim = self._claim_active(info)
         try:
             settings = FitSettings.of(active, page_size=page_size, backend=backend)
             banks, log_weights = stored_banks(self._store, active)
@@ -193,7 +193,7 @@ class NormalizedCollection(Serving, ABC):
             self._ledger.release(claim)
             raise
         self._remember(statistics)
-        self._clean_up(claim, None)
+        self._clean_up(claim, None, unfinished_claim)
         return RefreshSummary(
             statistics=statistics,
             item_count=statistics.item_count,
@@ -203,8 +203,8 @@ class NormalizedCollection(Serving, ABC):
             seconds=time.monotonic() - started,
         )
 
-    def _claim_active(self, info: VectorInfo) -> tuple[FitClaim, CollectionStatistics]:
-        """A claim of the active generation, and its statistics as they are once nobody else can change them."""
+    def _claim_active(self, info: VectorInfo) -> tuple[FitClaim, CollectionStatistics, FitClaim | None]:
+        """A claim of the active generation, its statistics once nobody else can change them, and a dead fit's claim."""
         state = self._ledger.read()
         claim = self._ledger.claim(generation=state.active.generation if state.active else None)
         active = self._ledger.active()
@@ -212,14 +212,15 @@ class NormalizedCollection(Serving, ABC):
             self._ledger.release(claim)
             raise NotFittedError(f"collection {self._store.collection!r} was fitted anew just now; refresh again")
         check_same_vector(active, info, self._store.collection, fitting=False)
-        return claim, active
+        dead = state.writing if state.writing and state.writing.generation != claim.generation else None
+        return claim, active, dead
 
-    def _clean_up(self, claim: FitClaim, replaced: int | None) -> None:
+    def _clean_up(self, claim: FitClaim, replaced: int | None, unfinished: FitClaim | None = None) -> None:
         try:
             if replaced is not None:
                 self._store.discard_generation(replaced)
             self._store.clear_checkpoint(claim.generation)
-            self._ledger.finish(claim)
+            self._ledger.finish(claim, unfinished)
         except Exception:  # the fit is done and serving; the next one cleans up
             logger.warning("collection %r: fitted, but cleaning up failed", self._store.collection, exc_info=True)
             self._ledger.release(claim)

@@ -16,7 +16,8 @@ DBNormError
 │   ├── UnsupportedCollectionError           a collection with something that `fold` cannot copy
 │   ├── UnsupportedMethodError               a method that does not exist, or that the statistics cannot serve
 │   ├── UnsupportedQueryError                a kind of query that normalisation has no meaning for
-│   └── InvalidTargetError                   a command-line URL that names no collection
+│   ├── InvalidTargetError                   a command-line URL that names no collection
+│   └── EventLogError                        an event log that is not there, or lacks the experiment
 ├── StatisticsError                          the statistics stored in the database cannot be used
 │   ├── NotFittedError                       there are none
 │   ├── StatisticsFormatError                they are unreadable, or of another format version
@@ -95,6 +96,10 @@ class UnsupportedQueryError(InvalidInputError):
 
 class InvalidTargetError(InvalidInputError):
     """A command-line URL does not name a collection."""
+
+
+class EventLogError(InvalidInputError):
+    """There is no event log, or not the experiment in it."""
 
 
 class StatisticsError(DBNormError):

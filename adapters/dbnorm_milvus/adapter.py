@@ -192,7 +192,7 @@ class MilvusAdapter(MilvusHybridSearches):
         fields = (yield Work(lambda: self._store.payload_fields)) if with_payload else [key]
         options: dict[str, Any] = {"candidates": candidates, "method": method, "exact": exact}
         batches = [vectors[start : start + _BATCH].tolist() for start in range(0, len(vectors), _BATCH)]
-        answers = yield Each([self._search_rows(False, batch, "", limit, fields, **options) for batch in batches])
+        answers = yield Each([self.search_steps(False, batch, "", limit, fields, **options) for batch in batches])
         found: list[list[Hit]] = []
         for answer in answers:
             for hits in answer.result:

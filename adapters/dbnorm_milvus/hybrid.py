@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from dbnorm_milvus.fusion import Fused, Ranking, ReciprocalRanks, WeightedScores, fuse, fusion_of
+from dbnorm_milvus.fusion import Ranking, ReciprocalRanks, WeightedScores, fuse, fusion_of
 from dbnorm_milvus.iteration import MilvusIteration
 from dbnorm_milvus.parameters import REFUSED, check_digits, refuse, rounded
-from dbnorm_milvus.results import add_costs, decoded, replace_hits
+from dbnorm_milvus.results import add_costs, merge_hits
 from dbnorm_vdb.errors import InvalidParameterError, UnsupportedQueryError
 from dbnorm_vdb.methods import Method
 from dbnorm_vdb.searching import result_of
@@ -57,21 +57,38 @@ class MilvusHybridSearches(MilvusIteration):
             UnsupportedQueryError: no request is on the adapter's field; other rankers; grouping; `offset` in a request.
             NotFittedError, UnsupportedMethodError: `method` asks for what the statistics cannot serve.
         """
-        options = {"candidates": candidates, "method": method, "exact": exact, "max_candidates": max_candidates}
-        arguments = {"timeout": timeout, "partition_names": partition_names, **kwargs}
-        return self._run(self._hybrid(list(reqs), ranker, limit, output_fields, options, arguments))
+        steps = self.hybrid_search_steps(
+            reqs,
+            ranker,
+            limit,
+            output_fields,
+            timeout=timeout,
+            partition_names=partition_names,
+            candidates=candidates,
+            method=method,
+            exact=exact,
+            max_candidates=max_candidates,
+            **kwargs,
+        )
+        return self._run(steps)
 
-    def _hybrid(
+    def hybrid_search_steps(
         self,
         reqs: Sequence[Any],
         ranker: Any,
-        limit: int,
-        output_fields: Any,
-        options: dict[str, Any],
-        arguments: dict[str, Any],
+        limit: int = 10,
+        output_fields: Any = None,
+        *,
+        candidates: int | None = None,
+        method: str | Method | None = None,
+        exact: bool = False,
+        max_candidates: int | None = None,
+        **arguments: Any,
     ) -> Steps[Any]:
+        """The steps of `hybrid_search`."""
+        options = {"candidates": candidates, "method": method, "exact": exact, "max_candidates": max_candidates}
         offset = arguments.get("offset") or 0
-        plan = yield from self._plan(limit=limit, offset=offset, method=options["method"])
+        plan = yield from self._plan(limit=limit, offset=offset, method=method)
         if plan.statistics is None:
             asked = {"limit": limit, "output_fields": output_fields, **arguments}
             return (yield from call("hybrid_search", self.collection_name, reqs, ranker, **asked))
@@ -110,7 +127,7 @@ class MilvusHybridSearches(MilvusIteration):
             **arguments,
         }
         if field == self.vector_name:
-            return result_of(self._search_rows(False, **asked, **options))
+            return result_of(self.search_steps(False, **asked, **options))
         return call("search", self.collection_name, **asked)
 
     def _metrics(self, fields: Sequence[str]) -> list[str]:
@@ -139,13 +156,5 @@ def _fused(
         hits = [leg[row] for leg in legs]
         rankings = [Ranking(of.ids, of.distances, metric) for of, metric in zip(hits, metrics, strict=True)]
         best = fuse(fusion, rankings)[part]
-        ids = [hits[one.leg].ids[one.row] for one in best]
-        replace_hits(result[row], _taken(hits, best), ids, rounded([one.score for one in best], digits))
+        merge_hits(hits, [(one.leg, one.row) for one in best], rounded([one.score for one in best], digits))
     return result
-
-
-def _taken(hits: Sequence[Any], best: Sequence[Fused]) -> list[Any]:
-    """The fused hits, each from the leg where it stands first, in the order of the fusion."""
-    rows: list[list[int]] = [[one.row for one in best if one.leg == leg] for leg in range(len(hits))]
-    whole = [iter(decoded(of, wanted)) for of, wanted in zip(hits, rows, strict=True)]
-    return [next(whole[one.leg]) for one in best]

@@ -78,43 +78,42 @@ class MilvusIteration(MilvusSearches):
             UnsupportedQueryError: what `search` refuses, and groups.
             NotFittedError, UnsupportedMethodError: `method` asks for what the statistics cannot serve.
         """
-        arguments = {
-            "filter": filter,
-            "output_fields": output_fields,
-            "timeout": timeout,
-            "partition_names": partition_names,
-            "anns_field": anns_field,
-            **kwargs,
-        }
-        steps = self._iterator(
+        steps = self.search_iterator_steps(
             data,
             batch_size,
-            limit,
-            search_params,
-            round_decimal,
-            external_filter_func,
-            candidates,
-            method,
-            arguments,
+            limit=limit,
+            search_params=search_params,
+            anns_field=anns_field,
+            round_decimal=round_decimal,
+            external_filter_func=external_filter_func,
+            candidates=candidates,
+            method=method,
+            filter=filter,
+            output_fields=output_fields,
+            timeout=timeout,
+            partition_names=partition_names,
+            **kwargs,
         )
         return self._run(steps)
 
-    def _iterator(
+    def search_iterator_steps(
         self,
         data: Any,
-        batch_size: int | None,
-        limit: int | None,
-        search_params: Mapping[str, Any] | None,
-        round_decimal: int,
-        external_filter_func: Callable[[Any], Any] | None,
-        candidates: int | None,
-        method: str | Method | None,
-        arguments: dict[str, Any],
+        batch_size: int | None = 1000,
+        *,
+        limit: int | None = UNLIMITED,
+        search_params: Mapping[str, Any] | None = None,
+        anns_field: str | None = None,
+        round_decimal: int = -1,
+        external_filter_func: Callable[[Any], Any] | None = None,
+        candidates: int | None = None,
+        method: str | Method | None = None,
+        **arguments: Any,
     ) -> Steps[Any]:
+        """The steps of `search_iterator`."""
         size = check_count(1000 if batch_size is None else batch_size, what="batch_size")
         most = None if limit in (None, UNLIMITED) else check_count(limit, what="limit", least=0)
         plan = yield from self._plan(limit=size, candidates=candidates, method=method)
-        anns_field = arguments["anns_field"]
         arguments = {**arguments, "anns_field": anns_field or self.vector_name}
         if plan.statistics is None:
             own = {"limit": limit, "search_params": search_params, "external_filter_func": external_filter_func}
@@ -197,7 +196,7 @@ class NormalizedSearchIterator:
         hits = [hit for part in page.get_res() for hit in part] if page is not None else []
         similarities = np.array([hit["distance"] for hit in hits], dtype=np.float64) * self._scale
         # bounds that hold for every row the engine knew when it was asked are read after
-        statistics = yield from self._adapter._statistics(fresh=True)
+        statistics = yield from self._adapter.statistics_in_use(fresh=True)
         if statistics is None or not _same(statistics, self._statistics):
             raise StatisticsMismatchError(
                 f"collection {self._adapter.collection_name!r} was fitted anew, refreshed or dropped while it was"

@@ -98,7 +98,7 @@ class MilvusSearches(NormalizedCollection):
                 by JSON, sparse or text queries: use the client, or `method="raw"`.
             NotFittedError, UnsupportedMethodError: `method` asks for what the statistics cannot serve.
         """
-        steps = self._search_rows(
+        steps = self.search_steps(
             False,
             data,
             filter,
@@ -118,9 +118,9 @@ class MilvusSearches(NormalizedCollection):
 
     def search_explained(self, *args: Any, **kwargs: Any) -> Explained[Any]:
         """`search`, and how its results came about: distances and ranks before and after, and the certificates."""
-        return self._run(self._search_rows(True, *args, **kwargs))
+        return self._run(self.search_steps(True, *args, **kwargs))
 
-    def _search_rows(
+    def search_steps(
         self,
         explained: bool,
         data: Any = None,
@@ -138,6 +138,7 @@ class MilvusSearches(NormalizedCollection):
         max_candidates: int | None = None,
         **kwargs: Any,
     ) -> Steps[Explained[Any]]:
+        """The steps of `search` and `search_explained`."""
         offset = kwargs.get("offset", (search_params or {}).get("offset")) or 0
         plan = yield from self._plan(
             limit=limit,

@@ -1,26 +1,38 @@
-"""`wrap`: a `MilvusClient` whose searches are normalised on collections that have statistics."""
+"""`wrap`: a Milvus client whose searches are normalised on collections that have statistics."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, TypeAlias, TypeVar
 
-from pymilvus import MilvusClient
+from pymilvus import AsyncMilvusClient, MilvusClient
 
 from dbnorm_milvus.adapter import DEFAULT_CACHE_BYTES, MilvusAdapter
+from dbnorm_milvus.asynchronous import BridgedAdapter
 from dbnorm_milvus.store import MilvusStore
 from dbnorm_vdb.errors import InvalidParameterError
+from dbnorm_vdb.eventloop import Bridge
 from dbnorm_vdb.ledger import Ledger
+from dbnorm_vdb.searching import result_of
 from dbnorm_vdb.serving import DEFAULT_STATISTICS_TTL
-from dbnorm_vdb.wrapping import WrappedClient, without_options, wrapped
+from dbnorm_vdb.steps import Steps, Work, call
+from dbnorm_vdb.wrapping import Replacement, WrappedClient, without_options, wrapped
+
+Client = TypeVar("Client", MilvusClient, AsyncMilvusClient)
+Behind: TypeAlias = WrappedClient[Any, MilvusAdapter]
+Fields: TypeAlias = Callable[[Mapping[str, Any]], Sequence[str | None]]
+"""The vector fields that a call with these arguments searches."""
+
+NormalizedSteps: TypeAlias = Callable[[MilvusAdapter, dict[str, Any]], Steps[Any]]
 
 
 def wrap(
-    client: MilvusClient,
+    client: Client,
     *,
     statistics_ttl: float = DEFAULT_STATISTICS_TTL,
     cache_bytes: int = DEFAULT_CACHE_BYTES,
-) -> MilvusClient:
+) -> Client:
     """A client that can stand wherever the given one can, and normalises what searches a fitted field.
 
     It is an instance of a subclass of the client's class and shares all its state: closing one closes both. On
@@ -30,78 +42,64 @@ def wrap(
     field that has no normalised form (rankers on the server, aggregation) is refused; `method="raw"` lets it pass.
 
     Args:
-        client: the user's own.
+        client: the user's own `MilvusClient` or `AsyncMilvusClient`.
         statistics_ttl: see `MilvusAdapter`; also after how long a collection is seen to be fitted.
         cache_bytes: see `MilvusAdapter`; for each collection.
 
     Example:
         >>> client = wrap(MilvusClient("http://localhost:19530"))  # doctest: +SKIP
     """
-    if not isinstance(client, MilvusClient):
-        raise InvalidParameterError(f"wrap() takes a MilvusClient, got {type(client).__name__}")
-    if isinstance(client, _Calls):
-        raise InvalidParameterError("this client is wrapped already")
+    if not isinstance(client, (MilvusClient, AsyncMilvusClient)):
+        raise InvalidParameterError(f"wrap() takes a MilvusClient or AsyncMilvusClient, got {type(client).__name__}")
+    blocking: Any = client if isinstance(client, MilvusClient) else Bridge(client)
+    kind = MilvusAdapter if isinstance(client, MilvusClient) else BridgedAdapter
 
     def make(collection: str) -> MilvusAdapter | None:
-        active = Ledger(MilvusStore(client, collection, None)).active()
+        active = Ledger(MilvusStore(blocking, collection, None)).active()
         if active is None:
             return None
-        return MilvusAdapter(client, collection, active.vector, statistics_ttl=statistics_ttl, cache_bytes=cache_bytes)
+        return kind(blocking, collection, active.vector, statistics_ttl=statistics_ttl, cache_bytes=cache_bytes)
 
-    made: MilvusClient = wrapped(client, _Calls, WrappedClient(client, make, statistics_ttl))
-    return made
+    there = {name: steps for name, steps in _REPLACEMENTS.items() if hasattr(client, name)}
+    return wrapped(client, there, WrappedClient(client, make, statistics_ttl))
 
 
-class _Calls:
-    """What takes the place of the client's own methods."""
+def _search(
+    name: str, fields: Fields, steps: NormalizedSteps, behind: Behind, collection: str, *args: Any, **kwargs: Any
+) -> Steps[Any]:
+    """The adapter's search if the call is on its field, else the client's."""
+    asked = behind.bound(name, collection, args, kwargs)
+    adapter = yield from behind.adapter(collection)
+    if adapter is None or asked.get("method") == "raw" or not any(map(adapter.normalizes, fields(asked))):
+        return (yield from call(name, collection, **without_options(asked, collection)))
+    return (yield from steps(adapter, asked))
 
-    _dbnorm: WrappedClient[Any, MilvusAdapter]
 
-    def search(self, collection_name: str, *args: Any, **kwargs: Any) -> Any:
-        return self._normalized("search", collection_name, args, kwargs, lambda asked: [asked.get("anns_field")])
+def _own_field(asked: Mapping[str, Any]) -> Sequence[str | None]:
+    return [asked.get("anns_field")]
 
-    def search_iterator(self, collection_name: str, *args: Any, **kwargs: Any) -> Any:
-        return self._normalized(
-            "search_iterator", collection_name, args, kwargs, lambda asked: [asked.get("anns_field")]
-        )
 
-    def hybrid_search(self, collection_name: str, *args: Any, **kwargs: Any) -> Any:
-        return self._normalized(
-            "hybrid_search",
-            collection_name,
-            args,
-            kwargs,
-            lambda asked: [getattr(request, "anns_field", None) for request in asked.get("reqs") or ()],
-        )
+def _fields_of_requests(asked: Mapping[str, Any]) -> Sequence[str | None]:
+    return [getattr(request, "anns_field", None) for request in asked.get("reqs") or ()]
 
-    def _normalized(
-        self,
-        name: str,
-        collection: str,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        fields: Callable[[dict[str, Any]], Sequence[str | None]],
-    ) -> Any:
-        """The adapter's search if the call is on its field, else the client's."""
-        behind = self._dbnorm
-        asked = behind.bound(name, collection, args, kwargs)
-        adapter = behind.adapter(collection)
-        if adapter is None or asked.get("method") == "raw" or not any(map(adapter.normalizes, fields(asked))):
-            return getattr(behind.client, name)(collection, **without_options(asked, collection))
-        return getattr(adapter, name)(**asked)
 
-    def insert(self, collection_name: str, *args: Any, **kwargs: Any) -> Any:
-        return self._write("insert", collection_name, args, kwargs)
+def _write(name: str, behind: Behind, collection: str, *args: Any, **kwargs: Any) -> Steps[Any]:
+    adapter = yield from behind.adapter(collection)
+    if adapter is None:
+        return (yield from call(name, collection, *args, **kwargs))
+    return (yield Work(partial(getattr(adapter, name), **behind.bound(name, collection, args, kwargs))))
 
-    def upsert(self, collection_name: str, *args: Any, **kwargs: Any) -> Any:
-        return self._write("upsert", collection_name, args, kwargs)
 
-    def _write(self, name: str, collection: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        behind = self._dbnorm
-        adapter = behind.adapter(collection)
-        if adapter is None:
-            return getattr(behind.client, name)(collection, *args, **kwargs)
-        return getattr(adapter, name)(**behind.bound(name, collection, args, kwargs))
-
-    def close(self) -> None:
-        self._dbnorm.client.close()
+_REPLACEMENTS: dict[str, Replacement] = {
+    "search": partial(
+        _search, "search", _own_field, lambda adapter, asked: result_of(adapter.search_steps(False, **asked))
+    ),
+    "search_iterator": partial(
+        _search, "search_iterator", _own_field, lambda adapter, asked: adapter.search_iterator_steps(**asked)
+    ),
+    "hybrid_search": partial(
+        _search, "hybrid_search", _fields_of_requests, lambda adapter, asked: adapter.hybrid_search_steps(**asked)
+    ),
+    "insert": partial(_write, "insert"),
+    "upsert": partial(_write, "upsert"),
+}

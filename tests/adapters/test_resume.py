@@ -121,6 +121,17 @@ def test_another_fit_starts_afresh(quick_engine: Engine, quick_collection: str) 
     assert fit(quick_engine.adapter(quick_collection), resume=False).resumed_count == 0
 
 
+def test_an_interrupted_fit_is_remembered_across_a_refresh(quick_engine: Engine, quick_collection: str) -> None:
+    adapter = quick_engine.adapter(quick_collection)
+    fit(adapter, query_beta=7.0)
+    for settings, resumed in (({}, 30), ({"query_beta": 33.0}, 0)):
+        interrupt(adapter, 30)
+        served = adapter.refresh().statistics.generation
+        assert adapter.status().active.generation == served
+        summary = fit(quick_engine.adapter(quick_collection), **settings)
+        assert (summary.resumed_count, summary.item_count) == (resumed, 60)
+
+
 def test_what_was_written_after_the_last_checkpoint_is_written_again(
     quick_engine: Engine, quick_collection: str
 ) -> None:

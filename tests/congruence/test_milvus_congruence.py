@@ -1,4 +1,4 @@
-"""Several hundred calls drawn from the product of their arguments: raw the client's results, normalised the oracle's."""
+"""Several hundred calls drawn from all their arguments: raw the client's results, normalised the oracle's."""
 
 from __future__ import annotations
 

@@ -56,6 +56,7 @@ ERRORS = {
     "UnsupportedMethodError": ("InvalidInputError", ValueError),
     "UnsupportedQueryError": ("InvalidInputError", ValueError),
     "InvalidTargetError": ("InvalidInputError", ValueError),
+    "EventLogError": ("InvalidInputError", ValueError),
     "StatisticsError": ("DBNormError", Exception),
     "NotFittedError": ("StatisticsError", Exception),
     "StatisticsFormatError": ("StatisticsError", Exception),
