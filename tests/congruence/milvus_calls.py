@@ -6,9 +6,9 @@ A call is data: it can be made of a client, a wrapped one or an adapter, and awa
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from adapters.world import FIT, World, similarity
@@ -16,8 +16,13 @@ from harness import MILVUS_METRICS
 from oracle import additive_scores, oracle_scores, ranking
 from pymilvus import AnnSearchRequest, DataType, Function, FunctionType, MilvusClient, RRFRanker, WeightedRanker
 
+from dbnorm_milvus.fusion import Ranking, fuse, fusion_of
+
 N = 150
 METHODS = ("is", "dis", "dual_is", "dual_dis")
+ADDITIVE = METHODS[:3]
+"""Whose scores are told for every row."""
+
 WORDS = ("red", "green", "blue", "cat", "dog", "sun")
 LATE = "late"
 
@@ -47,19 +52,17 @@ class Stock:
 
     Attributes:
         rows: as they were inserted, but for vectors; `late` says in which partition.
-        rich: there are other vector fields and a nullable one, which old servers lack.
     """
 
     name: str
     world: World
-    rich: bool
     rows: list[dict[str, Any]] = field(default_factory=list)
 
     @classmethod
-    def make(cls, client: MilvusClient, name: str, *, metric: str = "cosine", rich: bool = True) -> Stock:
+    def make(cls, client: MilvusClient, name: str, *, metric: str = "cosine") -> Stock:
         world = World.make(metric, n=N)
-        stock = cls(name, world, rich)
-        _create(client, name, metric, rich=rich)
+        stock = cls(name, world)
+        _create(client, name, metric)
         rng = np.random.default_rng(5)
         for row in range(N):
             fields = {
@@ -69,21 +72,18 @@ class Stock:
                 "price": round(float(rng.random()), 3),
                 "note": f"note {row}",
                 "tags": [row % 3, "x"],
+                "grade": None if row % 6 == 0 else row % 5,
+                "text": " ".join(rng.choice(WORDS, 4)),
             }
-            if rich:
-                fields |= {"grade": None if row % 6 == 0 else row % 5, "text": " ".join(rng.choice(WORDS, 4))}
             stock.rows.append(fields)
         vectors = [{"vector": vector} for vector in world.items.tolist()]
-        for row in range(N) if rich else ():
+        for row in range(N):
             others = rng.normal(size=6).tolist()
             vectors[row] |= {"other": others, "words": {int(at): float(rng.random()) for at in rng.integers(0, 20, 4)}}
         for late in (False, True):
             there = [{**stock.rows[row], **vectors[row]} for row in range(N) if late == (row % 5 == 0)]
             client.insert(name, there, **({"partition_name": LATE} if late else {}))
         return stock
-
-    def fit(self, adapter: Any) -> None:
-        self.world.fit(adapter)
 
     def left(self, call: Call) -> np.ndarray:
         """(N,) which rows the call's filter and partitions leave."""
@@ -108,7 +108,7 @@ class Stock:
         ]
 
 
-def _create(client: MilvusClient, name: str, metric: str, *, rich: bool) -> None:
+def _create(client: MilvusClient, name: str, metric: str) -> None:
     schema, index = client.create_schema(auto_id=False, enable_dynamic_field=True), client.prepare_index_params()
     schema.add_field("key", DataType.INT64, is_primary=True)
     schema.add_field("owner", DataType.INT64)
@@ -116,18 +116,15 @@ def _create(client: MilvusClient, name: str, metric: str, *, rich: bool) -> None
     schema.add_field("price", DataType.DOUBLE)
     schema.add_field("vector", DataType.FLOAT_VECTOR, dim=8)
     index.add_index("vector", index_type="FLAT", metric_type=MILVUS_METRICS[metric])
-    if rich:
-        schema.add_field("grade", DataType.INT64, nullable=True)
-        schema.add_field("text", DataType.VARCHAR, max_length=64, enable_analyzer=True)
-        schema.add_field("other", DataType.FLOAT_VECTOR, dim=6)
-        schema.add_field("words", DataType.SPARSE_FLOAT_VECTOR)
-        schema.add_field("matches", DataType.SPARSE_FLOAT_VECTOR)
-        schema.add_function(
-            Function("bm25", FunctionType.BM25, input_field_names=["text"], output_field_names=["matches"])
-        )
-        index.add_index("other", index_type="FLAT", metric_type="L2")
-        index.add_index("words", index_type="SPARSE_INVERTED_INDEX", metric_type="IP")
-        index.add_index("matches", index_type="SPARSE_INVERTED_INDEX", metric_type="BM25")
+    schema.add_field("grade", DataType.INT64, nullable=True)
+    schema.add_field("text", DataType.VARCHAR, max_length=64, enable_analyzer=True)
+    schema.add_field("other", DataType.FLOAT_VECTOR, dim=6)
+    schema.add_field("words", DataType.SPARSE_FLOAT_VECTOR)
+    schema.add_field("matches", DataType.SPARSE_FLOAT_VECTOR)
+    schema.add_function(Function("bm25", FunctionType.BM25, input_field_names=["text"], output_field_names=["matches"]))
+    index.add_index("other", index_type="FLAT", metric_type="L2")
+    index.add_index("words", index_type="SPARSE_INVERTED_INDEX", metric_type="IP")
+    index.add_index("matches", index_type="SPARSE_INVERTED_INDEX", metric_type="BM25")
     client.create_collection(name, schema=schema, index_params=index, consistency_level="Strong")
     client.create_partition(name, LATE)
     client.load_collection(name)
@@ -169,7 +166,7 @@ class Draw:
             chosen["output_fields"] = self._random.choice(_FIELDS)
         if self._maybe(0.2):
             chosen["partition_names"] = self._random.choice(([LATE], ["_default"], [LATE, "_default"], []))
-        if self._stock.rich or self._maybe():
+        if self._maybe():
             chosen["anns_field"] = "vector"
         if self._maybe(0.3):
             chosen["consistency_level"] = self._random.choice(_LEVELS)
@@ -199,7 +196,7 @@ class Draw:
                 chosen["offset"] = self._random.choice((0, 2, 5))
             else:
                 chosen.setdefault("search_params", {})["offset"] = 3
-        if self._stock.rich and self._maybe(0.3):
+        if self._maybe(0.3):
             chosen["group_by_field"] = self._random.choice(("owner", "shelf", "grade"))
             if self._maybe(0.6):
                 chosen["group_size"] = self._random.choice((1, 2, 3))
@@ -321,3 +318,55 @@ def expected(stock: Stock, call: Call, method: str) -> list[list[tuple[Any, floa
         digits = asked.get("round_decimal", -1)
         found.append([(row["key"], distance if digits < 0 else round(distance, digits)) for row, distance in rows])
     return found
+
+
+# --- hybrid searches ---------------------------------------------------------------------------------------------
+
+
+def as_searches(call: Call) -> list[Call]:
+    """The search that each request of a hybrid search stands for."""
+    taken = {name: value for name, value in call.arguments.items() if name in ("output_fields", "partition_names")}
+    return [
+        Call(
+            "search",
+            {
+                "data": request.data,
+                "anns_field": request.anns_field,
+                "search_params": request.param,
+                "limit": request.limit,
+                "filter": request.expr or "",
+                **taken,
+            },
+        )
+        for request in call.arguments["reqs"]
+    ]
+
+
+def fused(stock: Stock, call: Call, legs: Sequence[Any]) -> list[list[tuple[Any, float]]]:
+    """The fusion of the legs' results, query by query."""
+    metric = {"vector": MILVUS_METRICS[stock.world.metric], "other": "L2", "words": "IP", "matches": "BM25"}
+    metrics = [metric[request.anns_field] for request in call.arguments["reqs"]]
+    fusion, offset = fusion_of(call.arguments["ranker"]), call.arguments.get("offset", 0)
+    found = []
+    for of_query in zip(*legs, strict=True):
+        rankings = [Ranking(hits.ids, hits.distances, kind) for hits, kind in zip(of_query, metrics, strict=True)]
+        best = fuse(fusion, rankings)[offset : offset + call.arguments["limit"]]
+        found.append([(rankings[one.leg].ids[one.row], one.score) for one in best])
+    return found
+
+
+class _Hits(NamedTuple):
+    ids: list[Any]
+    distances: list[float]
+
+
+def expected_hybrid(client: Any, stock: Stock, call: Call, method: str) -> list[list[tuple[Any, float]]]:
+    """Keys and scores of a hybrid search whose legs on the fitted field are the oracle's, the others the client's."""
+    legs: list[Any] = []
+    for search in as_searches(call):
+        if search.arguments["anns_field"] == "vector":
+            rankings = expected(stock, search, method)
+            legs.append([_Hits([key for key, _ in hits], [score for _, score in hits]) for hits in rankings])
+        else:
+            legs.append(search.of(client, stock.name))
+    return fused(stock, call, legs)
