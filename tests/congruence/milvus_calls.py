@@ -252,6 +252,7 @@ class Draw:
 
     def search_iterator(self) -> Call:
         chosen = {"data": self.queries(1), "batch_size": self._random.choice((7, 20, 60)), **self._common()}
+        chosen["anns_field"] = "vector"  # the client wants it named where there are several
         if self._maybe(0.3):
             chosen["limit"] = self._random.choice((0, 5, 30))
         if self._maybe(0.5):
