@@ -8,7 +8,7 @@ import tempfile
 from haystack import Document
 from milvus_haystack import MilvusDocumentStore
 from milvus_haystack.milvus_embedding_retriever import MilvusEmbeddingRetriever
-from pictures import BANKS, CAPTIONS, PICTURES, embed, summary
+from pictures import ASKED, BANKS, CAPTIONS, PICTURES, embed, show
 
 from dbnorm_milvus import MilvusAdapter, wrap
 
@@ -28,9 +28,9 @@ def search(caption: str) -> list[str]:
     return [document.content for document in retriever.run(embed(caption))["documents"]]
 
 
-print("raw:", summary(search))
+show("raw", search(ASKED))
 client = store.client
 MilvusAdapter(client, "pictures").fit(**BANKS)  # once
 store._milvus_client = wrap(client)  # what is new
-print("normalised:", summary(search))
+show("normalised", search(ASKED))
 client.close()

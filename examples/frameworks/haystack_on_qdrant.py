@@ -6,7 +6,7 @@ pip install "dbnorm-vdb[qdrant]" qdrant-haystack && python examples/frameworks/h
 from haystack import Document
 from haystack_integrations.components.retrievers.qdrant import QdrantEmbeddingRetriever
 from haystack_integrations.document_stores.qdrant import QdrantDocumentStore
-from pictures import BANKS, CAPTIONS, PICTURES, SIZE, embed, summary
+from pictures import ASKED, BANKS, CAPTIONS, PICTURES, SIZE, embed, show
 
 from dbnorm_qdrant import QdrantAdapter, wrap
 
@@ -21,9 +21,9 @@ def search(caption: str) -> list[str]:
     return [document.content for document in retriever.run(embed(caption))["documents"]]
 
 
-print("raw:", summary(search))
+show("raw", search(ASKED))
 client = store._client
 QdrantAdapter(client, "pictures").fit(**BANKS)  # once
 store._client = wrap(client)  # what is new; for async calls the same with _async_client
-print("normalised:", summary(search))
+show("normalised", search(ASKED))
 client.close()

@@ -7,7 +7,7 @@ import tempfile
 
 from langchain_core.embeddings import Embeddings
 from langchain_milvus import Milvus
-from pictures import BANKS, CAPTIONS, embed, picture_of, summary
+from pictures import ASKED, BANKS, CAPTIONS, embed, picture_of, show
 
 from dbnorm_milvus import MilvusAdapter, wrap
 
@@ -37,9 +37,9 @@ def search(caption: str) -> list[str]:
     return [document.page_content for document in store.similarity_search(caption, k=5)]
 
 
-print("raw:", summary(search))
+show("raw", search(ASKED))
 client = store.client
 MilvusAdapter(client, "pictures").fit(**BANKS)  # once
 store._milvus_client = wrap(client)  # what is new; for async calls the same with _async_milvus_client
-print("normalised:", summary(search))
+show("normalised", search(ASKED))
 client.close()

@@ -5,7 +5,7 @@ pip install "dbnorm-vdb[qdrant]" langchain-qdrant && python examples/frameworks/
 
 from langchain_core.embeddings import Embeddings
 from langchain_qdrant import QdrantVectorStore
-from pictures import BANKS, CAPTIONS, SIZE, embed, picture_of, summary
+from pictures import ASKED, BANKS, CAPTIONS, SIZE, embed, picture_of, show
 from qdrant_client import QdrantClient, models
 
 from dbnorm_qdrant import QdrantAdapter, wrap
@@ -31,8 +31,8 @@ def search(caption: str) -> list[str]:
     return [document.page_content for document in store.similarity_search(caption, k=5)]
 
 
-print("raw:", summary(search))
+show("raw", search(ASKED))
 QdrantAdapter(client, "pictures").fit(**BANKS)  # once
 store = QdrantVectorStore(wrap(client), "pictures", Model())  # what is new: wrap()
-print("normalised:", summary(search))
+show("normalised", search(ASKED))
 client.close()

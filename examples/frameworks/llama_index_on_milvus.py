@@ -9,7 +9,7 @@ import tempfile
 from llama_index.core.schema import TextNode
 from llama_index.core.vector_stores import VectorStoreQuery
 from llama_index.vector_stores.milvus import MilvusVectorStore
-from pictures import BANKS, CAPTIONS, PICTURES, SIZE, embed, summary
+from pictures import ASKED, BANKS, CAPTIONS, PICTURES, SIZE, embed, show
 
 from dbnorm_milvus import MilvusAdapter, wrap
 
@@ -28,9 +28,9 @@ def search(caption: str) -> list[str]:
     return [node.text for node in store.query(VectorStoreQuery(embed(caption), similarity_top_k=5)).nodes]
 
 
-print("raw:", summary(search))
+show("raw", search(ASKED))
 client = store.client
 MilvusAdapter(client, "pictures").fit(**BANKS)  # once
 store._milvusclient = wrap(client)  # what is new; for async calls the same with _async_milvusclient
-print("normalised:", summary(search))
+show("normalised", search(ASKED))
 client.close()

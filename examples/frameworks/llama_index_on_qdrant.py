@@ -6,7 +6,7 @@ pip install "dbnorm-vdb[qdrant]" llama-index-vector-stores-qdrant && python exam
 from llama_index.core.schema import TextNode
 from llama_index.core.vector_stores import VectorStoreQuery
 from llama_index.vector_stores.qdrant import QdrantVectorStore
-from pictures import BANKS, CAPTIONS, PICTURES, embed, summary
+from pictures import ASKED, BANKS, CAPTIONS, PICTURES, embed, show
 from qdrant_client import QdrantClient
 
 from dbnorm_qdrant import QdrantAdapter, wrap
@@ -20,8 +20,8 @@ def search(caption: str) -> list[str]:
     return [node.text for node in store.query(VectorStoreQuery(embed(caption), similarity_top_k=5)).nodes]
 
 
-print("raw:", summary(search))
+show("raw", search(ASKED))
 QdrantAdapter(client, "pictures").fit(**BANKS)  # once
 store = QdrantVectorStore("pictures", client=wrap(client))  # what is new: wrap()
-print("normalised:", summary(search))
+show("normalised", search(ASKED))
 client.close()

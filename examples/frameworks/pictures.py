@@ -1,11 +1,10 @@
-"""What the examples here share: pictures and captions with their embeddings, and a summary of what a store finds."""
+"""What the examples here share: pictures and captions with their embeddings, and how they show what a store finds."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from dbnorm_vdb.demo import load_pictures
 
 _DATA = load_pictures()
-_ASKED = 50
 
 CAPTIONS: list[str] = [record["text"] for record in _DATA.test.records]
 PICTURES: list[list[float]] = _DATA.test.pictures.tolist()
@@ -14,6 +13,9 @@ BANKS = {"query_bank": _DATA.train.texts, "gallery_bank": _DATA.train.pictures, 
 """What to fit with: captions and pictures that are not in the collection, and how strongly hubs are held down."""
 
 _ROWS = {caption: row for row, caption in enumerate(CAPTIONS)}
+
+ASKED = next(caption for caption in CAPTIONS if caption.startswith("pasta;"))
+"""A caption before whose picture hubs come."""
 
 
 def picture_of(caption: str) -> list[float]:
@@ -27,8 +29,8 @@ def embed(caption: str) -> list[float]:
     return vector
 
 
-def summary(search: Callable[[str], Sequence[str]]) -> str:
-    """How a store's search does for a sample of captions."""
-    asked = CAPTIONS[:: len(CAPTIONS) // _ASKED]
-    found = sum(caption in search(caption) for caption in asked)
-    return f"{found} of {len(asked)} captions find their picture among five"
+def show(how: str, found: Sequence[str]) -> None:
+    """Print the captions of the pictures that were found, the right one marked."""
+    print(f"{ASKED!r}, {how}:")
+    for caption in found:
+        print(f"  {'✓' if caption == ASKED else ' '} {caption:.60}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -25,10 +24,11 @@ def test_every_example_is_run() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(NEEDS))
-def test_more_is_found_than_before(name: str) -> None:
+def test_what_hubs_hid_is_found(name: str) -> None:
     pytest.importorskip(NEEDS[name])
     script = str(FOLDER / f"{name}.py")
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
-    raw, normalised = re.findall(r"(\d+) of 51 captions", done.stdout)
-    assert int(normalised) > int(raw), done.stdout
+    raw, normalised = done.stdout.split("normalised:")
+    assert "✓" in normalised
+    assert "✓" not in raw
