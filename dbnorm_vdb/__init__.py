@@ -14,7 +14,9 @@ from dbnorm_vdb.errors import (
     FitInProgressError,
     ForeignDataError,
     InvalidInputError,
+    InvalidJudgementsError,
     InvalidParameterError,
+    InvalidRunError,
     InvalidTargetError,
     InvalidVectorsError,
     MissingDependencyError,
@@ -31,6 +33,7 @@ from dbnorm_vdb.errors import (
     UnsupportedVectorError,
     ZeroVectorError,
 )
+from dbnorm_vdb.hubness import Hubness, k_occurrence, measure_hubness
 from dbnorm_vdb.kernels import log_partition
 from dbnorm_vdb.methods import Method
 from dbnorm_vdb.normalization import normalize
@@ -71,8 +74,11 @@ __all__ = [
     "FoldSummary",
     "ForeignDataError",
     "Hit",
+    "Hubness",
     "InvalidInputError",
+    "InvalidJudgementsError",
     "InvalidParameterError",
+    "InvalidRunError",
     "InvalidTargetError",
     "InvalidVectorsError",
     "ItemStatistics",
@@ -98,7 +104,9 @@ __all__ = [
     "UnsupportedVectorError",
     "ZeroVectorError",
     "__version__",
+    "k_occurrence",
     "log_partition",
+    "measure_hubness",
     "normalize",
     "rerank",
 ]

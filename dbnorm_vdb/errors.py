@@ -16,6 +16,8 @@ DBNormError
 │   ├── UnsupportedCollectionError           a collection with something that `fold` cannot copy
 │   ├── UnsupportedMethodError               a method that does not exist, or that the statistics cannot serve
 │   ├── UnsupportedQueryError                a kind of query that normalisation has no meaning for
+│   ├── InvalidJudgementsError               relevance judgements that cannot be read, or that match nothing
+│   ├── InvalidRunError                      ranked results that cannot be read or compared
 │   ├── InvalidTargetError                   a command-line URL that names no collection
 │   └── EventLogError                        an event log that is not there, or lacks the experiment
 ├── StatisticsError                          the statistics stored in the database cannot be used
@@ -92,6 +94,14 @@ class UnsupportedMethodError(InvalidInputError):
 
 class UnsupportedQueryError(InvalidInputError):
     """Normalisation has no meaning for this kind of query."""
+
+
+class InvalidJudgementsError(InvalidInputError):
+    """Relevance judgements cannot be read, or match no query or no item."""
+
+
+class InvalidRunError(InvalidInputError):
+    """Ranked results cannot be read, or cannot be compared."""
 
 
 class InvalidTargetError(InvalidInputError):

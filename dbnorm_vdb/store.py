@@ -125,6 +125,18 @@ class Store(ABC):
         """The items of those ids that exist and have the vector, in any order."""
 
     @abstractmethod
+    def payloads(self, ids: Sequence[ItemId]) -> dict[ItemId, Mapping[str, Any]]:
+        """The payload or fields of the items of those ids that exist, as in `Hit`."""
+
+    @abstractmethod
+    def scores(self, similarities: Floats) -> Floats:
+        """What the engine calls the scores of items of these similarities."""
+
+    @abstractmethod
+    def similarities(self, scores: Floats) -> Floats:
+        """The other way round."""
+
+    @abstractmethod
     def items(
         self, generation: int, ids: Sequence[ItemId], columns: Sequence[str]
     ) -> tuple[list[ItemId], ItemStatistics]:

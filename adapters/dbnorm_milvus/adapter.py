@@ -19,10 +19,11 @@ from dbnorm_milvus.hybrid import MilvusHybridSearches
 from dbnorm_milvus.store import MilvusStore
 from dbnorm_vdb.banks import check_vectors, dense_vectors
 from dbnorm_vdb.errors import InvalidTargetError
+from dbnorm_vdb.eventloop import uninterrupted
 from dbnorm_vdb.lookup import StatisticsLookup
 from dbnorm_vdb.methods import Method
 from dbnorm_vdb.parameters import check_count
-from dbnorm_vdb.searching import Candidates
+from dbnorm_vdb.searching import Candidates, Explanation
 from dbnorm_vdb.serving import DEFAULT_STATISTICS_TTL, logger
 from dbnorm_vdb.statistics import CollectionStatistics, ItemId, ItemStatistics
 from dbnorm_vdb.steps import Each, Steps, Work
@@ -138,11 +139,12 @@ class MilvusAdapter(MilvusHybridSearches):
         vectors = [row.get(info.name) if isinstance(row, dict) else None for row in rows or ()]
         there, matrix = dense_vectors(vectors, info.dimension)
         computed = self._new_items(matrix) if there else None
-        result = write(self.collection_name, data=data, timeout=timeout, partition_name=partition_name, **kwargs)
-        if computed is not None:
-            written = result.get("ids") or result.get("primary_keys")  # the server may have made them
-            ids = [written[row] if written else rows[row][self._store.primary_field] for row in there]
-            self._write_statistics(ids, *computed)
+        with uninterrupted():  # rows are not left without their statistics
+            result = write(self.collection_name, data=data, timeout=timeout, partition_name=partition_name, **kwargs)
+            if computed is not None:
+                written = result.get("ids") or result.get("primary_keys")  # the server may have made them
+                ids = [written[row] if written else rows[row][self._store.primary_field] for row in there]
+                self._write_statistics(ids, *computed)
         return result
 
     def _write_statistics(self, ids: Sequence[ItemId], statistics: CollectionStatistics, items: ItemStatistics) -> None:
@@ -201,6 +203,29 @@ class MilvusAdapter(MilvusHybridSearches):
                 found.append([Hit(item, distance, payload) for item, distance, payload in rows])
         return found
 
+    def nearest_explained(
+        self,
+        queries: npt.ArrayLike,
+        *,
+        limit: int = 10,
+        candidates: int | None = None,
+        method: str | Method | None = None,
+        exact: bool = False,
+    ) -> list[Explanation]:
+        vectors = check_vectors(queries, what="queries").tolist()
+        told: list[Explanation] = []
+        for start in range(0, len(vectors), _BATCH):
+            batch = vectors[start : start + _BATCH]
+            told += self.search_explained(
+                batch,
+                limit=limit,
+                output_fields=[self._store.primary_field],
+                candidates=candidates,
+                method=method,
+                exact=exact,
+            ).queries
+        return told
+
     def _fold_target(self, name: str) -> MilvusFoldTarget:
         return MilvusFoldTarget(self._store, name)
 
@@ -214,7 +239,8 @@ class MilvusAdapter(MilvusHybridSearches):
     def _items(self, statistics: CollectionStatistics, ids: Sequence[ItemId]) -> Steps[ItemStatistics]:
         lookup = self._lookup
         if lookup is None or not lookup.belongs_to(statistics):
-            lookup = yield Work(partial(self._lookup_of, statistics))
+            key = (self, "lookup", statistics.generation, statistics.revision)
+            lookup = yield Work(partial(self._lookup_of, statistics), key=key)
         items, missing = lookup.find(ids)
         if missing:
             asked = list(dict.fromkeys(ids[position] for position in missing))

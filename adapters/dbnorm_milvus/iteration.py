@@ -12,9 +12,10 @@ import numpy as np
 from pymilvus.client.search_result import Hits
 from pymilvus.orm.iterator import SearchPage
 
-from dbnorm_milvus.parameters import REFUSED, SAME_SCALE, Taken, refuse, rounded, take, wide_enough, with_bounds
+from dbnorm_milvus.parameters import REFUSED, Taken, refuse, rounded, take, wide_enough, with_bounds
 from dbnorm_milvus.queries import check_dense
 from dbnorm_milvus.searches import MilvusSearches
+from dbnorm_milvus.store import SAME_SCALE
 from dbnorm_vdb.errors import InvalidParameterError, StatisticsMismatchError, UnsupportedQueryError
 from dbnorm_vdb.methods import Method
 from dbnorm_vdb.parameters import check_count

@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from dbnorm_milvus.store import METRICS
+from dbnorm_milvus.store import METRICS, SAME_SCALE
 from dbnorm_vdb.errors import InvalidParameterError, StatisticsMismatchError, UnsupportedQueryError
 from dbnorm_vdb.methods import Method, adjustment_range
 from dbnorm_vdb.parameters import check_count, check_finite
 from dbnorm_vdb.searching import SearchPlan
 from dbnorm_vdb.statistics import Metric
-
-SAME_SCALE = {Metric.COSINE: 1.0, Metric.DOT: 1.0, Metric.EUCLIDEAN: -1.0}
-"""Milvus' distance times this is the similarity, and the other way round: L2 is the squared distance."""
 
 REFUSED = (
     "ranker",

@@ -11,11 +11,11 @@ import numpy as np
 from pymilvus import MilvusClient
 
 from dbnorm_milvus.groups import HitGroups, hit_groups
-from dbnorm_milvus.parameters import SAME_SCALE, Taken, rounded, take, with_bounds
+from dbnorm_milvus.parameters import Taken, rounded, take, with_bounds
 from dbnorm_milvus.queries import check_dense
 from dbnorm_milvus.requests import Requests
 from dbnorm_milvus.results import keep_hits
-from dbnorm_milvus.store import MilvusStore
+from dbnorm_milvus.store import SAME_SCALE, MilvusStore
 from dbnorm_vdb.collection import NormalizedCollection
 from dbnorm_vdb.errors import StatisticsMismatchError
 from dbnorm_vdb.methods import Method

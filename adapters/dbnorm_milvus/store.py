@@ -51,6 +51,8 @@ from dbnorm_vdb.store import (
 )
 
 METRICS = {"COSINE": Metric.COSINE, "IP": Metric.DOT, "L2": Metric.EUCLIDEAN}
+SAME_SCALE = {Metric.COSINE: 1.0, Metric.DOT: 1.0, Metric.EUCLIDEAN: -1.0}
+"""Milvus' distance times this is the similarity, and the other way round: L2 is the squared distance."""
 
 _WRITE_BATCH = 1000
 _LOOKUP_BATCH = 1000
@@ -208,6 +210,23 @@ class MilvusStore(Store):
                 strict_float32=True,
             )
         return self._page(rows)
+
+    def payloads(self, ids: Sequence[ItemId]) -> dict[ItemId, Mapping[str, Any]]:
+        key, fields = self.primary_field, self.payload_fields
+        found: dict[ItemId, Mapping[str, Any]] = {}
+        for start in range(0, len(ids), _LOOKUP_BATCH):
+            expression = one_of(key, ids[start : start + _LOOKUP_BATCH])
+            rows = self.client.query(
+                self.collection, filter=expression, output_fields=fields, consistency_level="Strong"
+            )
+            found |= {row[key]: {name: value for name, value in row.items() if name != key} for row in rows}
+        return found
+
+    def scores(self, similarities: Floats) -> Floats:
+        return similarities * SAME_SCALE[self.describe().metric]
+
+    def similarities(self, scores: Floats) -> Floats:
+        return scores * SAME_SCALE[self.describe().metric]
 
     def _page(self, rows: Sequence[Mapping[str, Any]]) -> Page:
         info = self.describe()

@@ -22,6 +22,7 @@ NAMES = {
     "FitSummary",
     "FoldSummary",
     "Hit",
+    "Hubness",
     "ItemStatistics",
     "Method",
     "Metric",
@@ -32,7 +33,9 @@ NAMES = {
     "Status",
     "StoredState",
     "__version__",
+    "k_occurrence",
     "log_partition",
+    "measure_hubness",
     "normalize",
     "rerank",
 }
@@ -55,6 +58,8 @@ ERRORS = {
     "UnsupportedCollectionError": ("InvalidInputError", ValueError),
     "UnsupportedMethodError": ("InvalidInputError", ValueError),
     "UnsupportedQueryError": ("InvalidInputError", ValueError),
+    "InvalidJudgementsError": ("InvalidInputError", ValueError),
+    "InvalidRunError": ("InvalidInputError", ValueError),
     "InvalidTargetError": ("InvalidInputError", ValueError),
     "EventLogError": ("InvalidInputError", ValueError),
     "StatisticsError": ("DBNormError", Exception),
@@ -111,8 +116,8 @@ class Watch:
 
 sys.meta_path.insert(0, Watch())
 import {module}
-optional = {{"torch", "pyarrow", "scipy", "typer", "rich", "qdrant_client", "qdrant_edge", "pymilvus", "milvus_lite",
-            "dbnorm_qdrant", "dbnorm_milvus"}}
+optional = {{"torch", "pyarrow", "scipy", "ir_measures", "jinja2", "PIL", "typer", "rich", "qdrant_client",
+            "qdrant_edge", "pymilvus", "milvus_lite", "dbnorm_qdrant", "dbnorm_milvus"}}
 assert "numpy" in Watch.asked
 print(*sorted(optional & Watch.asked))
 """
