@@ -6,6 +6,7 @@ What touches the database is written as steps (`dbnorm_vdb.steps`), which sync a
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -298,16 +299,19 @@ def _reranked(
     ranked, first = [], 0
     for candidates in found:
         last = first + len(candidates.similarities)
-        best = rerank(
+        best_of = partial(
+            rerank,
             candidates.similarities,
             items[first:last],
             statistics,
-            limit=plan.wanted,
             method=method,
             complete=last - first < window,
             at_most=plan.at_most,
         )
-        ranked.append(best)
+        limit: int | None = plan.wanted
+        if plan.needed is not None:
+            limit = plan.needed(candidates, best_of().order) or sys.maxsize
+        ranked.append(best_of(limit=limit))
         first = last
     return ranked
 

@@ -43,8 +43,9 @@ def qdrant_local() -> Iterator[Engine]:
 @pytest.fixture(scope="session")
 def milvus_lite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
-    client = MilvusClient(str(tmp_path_factory.mktemp("lite") / "lite.db"))
-    yield MilvusEngine("milvus-lite", client)
+    location = str(tmp_path_factory.mktemp("lite") / "lite.db")
+    client = MilvusClient(location)
+    yield MilvusEngine("milvus-lite", client, location)
     client.close()
 
 
