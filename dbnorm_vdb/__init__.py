@@ -32,6 +32,7 @@ from dbnorm_vdb.errors import (
     UnsupportedVectorError,
     ZeroVectorError,
 )
+from dbnorm_vdb.hubness import Hubness, k_occurrence, measure_hubness
 from dbnorm_vdb.kernels import log_partition
 from dbnorm_vdb.methods import Method
 from dbnorm_vdb.normalization import normalize
@@ -71,6 +72,7 @@ __all__ = [
     "FoldSummary",
     "ForeignDataError",
     "Hit",
+    "Hubness",
     "InvalidInputError",
     "InvalidJudgementsError",
     "InvalidParameterError",
@@ -100,7 +102,9 @@ __all__ = [
     "UnsupportedVectorError",
     "ZeroVectorError",
     "__version__",
+    "k_occurrence",
     "log_partition",
+    "measure_hubness",
     "normalize",
     "rerank",
 ]

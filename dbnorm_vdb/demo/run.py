@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from dbnorm_vdb.collection import NormalizedCollection
 from dbnorm_vdb.demo.pictures import Pictures, Split
-from dbnorm_vdb.errors import MissingDependencyError
+from dbnorm_vdb.hubness import k_occurrence, measure_hubness
 from dbnorm_vdb.methods import Method
 from dbnorm_vdb.normalization import normalize
 from dbnorm_vdb.targets import adapter_class
@@ -92,7 +92,7 @@ def run_demo(
     """Run it on the embedded form of each engine.
 
     Raises:
-        MissingDependencyError: scipy or an engine's client is not installed.
+        MissingDependencyError: an engine's client is not installed.
     """
     classes = {name: adapter_class(name) for name in engines}
     say("tuning betas on the 468 dev pairs")
@@ -192,19 +192,15 @@ def _ranks(found: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
 
 
 def _measure(found: npt.NDArray[np.int64], latency: float) -> MethodReport:
-    try:
-        from scipy.stats import skew
-    except ImportError as error:
-        raise MissingDependencyError("scipy", "demo", "the demonstration") from error
     ranks = _ranks(found)
-    occurrences = np.bincount(found[:, :LIMIT].ravel(), minlength=len(found))
+    measured = measure_hubness(k_occurrence(found[:, :LIMIT], len(found)))
     recall = {k: round(100 * float((ranks <= k).mean()), 2) for k in (1, 5, 10)}
     return MethodReport(
         recall_at_1=recall[1],
         recall_at_5=recall[5],
         recall_at_10=recall[10],
         median_rank=float(np.median(ranks)),
-        k_skewness=round(float(skew(occurrences)), 3),
+        k_skewness=round(measured.k_skewness, 3),
         latency_p50_ms=round(latency, 2),
     )
 

@@ -22,6 +22,7 @@ NAMES = {
     "FitSummary",
     "FoldSummary",
     "Hit",
+    "Hubness",
     "ItemStatistics",
     "Method",
     "Metric",
@@ -32,7 +33,9 @@ NAMES = {
     "Status",
     "StoredState",
     "__version__",
+    "k_occurrence",
     "log_partition",
+    "measure_hubness",
     "normalize",
     "rerank",
 }
