@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from dbnorm_vdb.statistics import BANKS, COLUMNS, ItemId, ItemStatistics
+from dbnorm_vdb.statistics import BANKS, COLUMNS, CollectionStatistics, ItemId, ItemStatistics
 
 _BYTES_PER_KEY = 8
 
@@ -47,6 +47,10 @@ class StatisticsLookup:
 
     def __len__(self) -> int:
         return len(self._keys) - 1
+
+    def belongs_to(self, statistics: CollectionStatistics) -> bool:
+        """Whether these are the items' values of that generation, as of its last refresh."""
+        return (self.generation, self.revision) == (statistics.generation, statistics.revision)
 
     @classmethod
     def fits(cls, item_count: int, max_bytes: int, *, columns: int = 2) -> bool:

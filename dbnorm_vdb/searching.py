@@ -16,6 +16,7 @@ from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 from dbnorm_vdb.methods import Method
 from dbnorm_vdb.reranking import Reranked
 from dbnorm_vdb.statistics import CollectionStatistics, Floats, ItemId, ItemStatistics
+from dbnorm_vdb.steps import Steps
 
 DEFAULT_MAX_CANDIDATES = 10_000
 
@@ -83,10 +84,10 @@ class Outcome(NamedTuple):
     rounds: int
 
 
-Fetch: TypeAlias = Callable[[Sequence[int], int], Sequence[Candidates]]
+Fetch: TypeAlias = Callable[[Sequence[int], int], Steps[Sequence[Candidates]]]
 """Asks the engine, for the queries at these positions, for windows of that size."""
 
-Lookup: TypeAlias = Callable[[Sequence[Candidates], CollectionStatistics], tuple[ItemStatistics, bool]]
+Lookup: TypeAlias = Callable[[Sequence[Candidates], CollectionStatistics], Steps[tuple[ItemStatistics, bool]]]
 """The statistics of all these candidates, and whether they look like those of another generation."""
 
 
@@ -179,6 +180,11 @@ class Explained(Generic[Result]):
     def certified(self) -> bool:
         """Whether the results of all queries are certified."""
         return all(query.certified for query in self.queries)
+
+
+def result_of(steps: Steps[Explained[Result]]) -> Steps[Result]:
+    """An explained search for a caller who wants the result alone."""
+    return (yield from steps).result
 
 
 def explanation_of(outcome: Outcome, ranks: Sequence[int], scale: Callable[[float], float]) -> Explanation:

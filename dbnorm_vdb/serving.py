@@ -1,4 +1,7 @@
-"""Searches: which statistics are active, how a search is run, and what to do when there are none."""
+"""Searches: which statistics are active, how a search is run, and what to do when there are none.
+
+What touches the database is written as steps (`dbnorm_vdb.steps`), which sync and async searches share.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +9,18 @@ import logging
 import threading
 import time
 from collections.abc import Sequence
+from functools import partial
+from typing import Any, TypeVar
 
 from dbnorm_vdb.biases import BankBiases
 from dbnorm_vdb.errors import InvalidParameterError, NotFittedError, StatisticsFormatError, StatisticsMismatchError
 from dbnorm_vdb.ledger import Ledger
 from dbnorm_vdb.methods import Method, check_supported
 from dbnorm_vdb.parameters import check_count
-from dbnorm_vdb.reranking import rerank
+from dbnorm_vdb.reranking import Reranked, rerank
 from dbnorm_vdb.searching import DEFAULT_MAX_CANDIDATES, Candidates, Fetch, Lookup, Outcome, SearchPlan, next_window
 from dbnorm_vdb.statistics import CollectionStatistics, ItemStatistics
+from dbnorm_vdb.steps import Steps, Work, run
 from dbnorm_vdb.store import Store, VectorInfo
 
 logger = logging.getLogger("dbnorm_vdb")
@@ -22,6 +28,10 @@ logger = logging.getLogger("dbnorm_vdb")
 DEFAULT_STATISTICS_TTL = 5.0
 _WARN_EVERY = 60.0
 _CONFIRM_EVERY = 1.0
+_MANY_CANDIDATES = 20_000
+"""Re-ranking more than these takes milliseconds."""
+
+T = TypeVar("T")
 
 
 class Serving:
@@ -36,8 +46,11 @@ class Serving:
             another process takes effect.
 
     Attributes:
+        client: the user's own, set by the engine's adapter.
         fallback_count: searches that were served raw for want of statistics.
     """
+
+    client: Any
 
     def __init__(
         self, store: Store, *, on_missing: str = "raw", statistics_ttl: float = DEFAULT_STATISTICS_TTL
@@ -75,13 +88,17 @@ class Serving:
         Raises:
             StatisticsError: there are some, but not of this vector, or unreadable ones.
         """
-        return self._statistics() is not None
+        return self._run(self._statistics()) is not None
 
     def close(self) -> None:
         """Close the client, if the adapter was made from a command-line target; the user's own is theirs to close."""
         self._store.close()
 
     # --- one search --------------------------------------------------------------------------------------------
+
+    def _run(self, steps: Steps[T]) -> T:
+        """Take the steps of a search with the user's client."""
+        return run(steps, self.client)
 
     def _plan(
         self,
@@ -93,15 +110,16 @@ class Serving:
         exact: bool = False,
         max_candidates: int | None = None,
         explained: bool = False,
-    ) -> SearchPlan:
-        """Check a search's own arguments and decide its method and window."""
+    ) -> Steps[SearchPlan]:
+        """Check a search's own arguments and decide its method and window. The vector is described after it."""
         check_count(limit, what="limit")
         check_count(offset, what="offset", least=0)
         wanted = offset + limit
         max_window = self._max_window(wanted, candidates, exact, max_candidates)
         chosen = None if method is None else Method.parse(method)
         fail_open = chosen is None and self._on_missing == "raw"
-        statistics = None if chosen is Method.RAW else self._served(fail_open=fail_open)
+        yield from self._described()
+        statistics = None if chosen is Method.RAW else (yield from self._served(fail_open=fail_open))
         used = Method.RAW if statistics is None else check_supported(chosen or statistics.method, statistics)
         if statistics is None or used is Method.RAW:
             return SearchPlan(Method.RAW, wanted, wanted, explained=explained)
@@ -115,10 +133,16 @@ class Serving:
             by_default=chosen is None,
         )
 
-    def _served(self, *, fail_open: bool) -> CollectionStatistics | None:
+    def _described(self) -> Steps[VectorInfo]:
+        """The vector; from then on the store knows it."""
+        if not self._store.described:
+            yield Work(self._store.describe)
+        return self._store.describe()
+
+    def _served(self, *, fail_open: bool) -> Steps[CollectionStatistics | None]:
         """The statistics for a search; None where it is to be served raw, since they are absent or unreadable."""
         try:
-            statistics = self._statistics()
+            statistics = yield from self._statistics()
             trouble = "there are no statistics; call fit(), or method='raw' to say so"
         except StatisticsFormatError as error:
             if not fail_open:
@@ -159,29 +183,19 @@ class Serving:
         window = max(10 * wanted, 100) if calibration is None else calibration.window(wanted, certified=exact)
         return max(wanted, min(window, self._store.max_window if most is None else most))
 
-    def _search(self, plan: SearchPlan, count: int, fetch: Fetch, lookup: Lookup) -> list[Outcome]:
+    def _search(self, plan: SearchPlan, count: int, fetch: Fetch, lookup: Lookup) -> Steps[list[Outcome]]:
         """Fetch the candidates of `count` queries and re-rank them; for an exact search, until all are certified."""
         outcomes: dict[int, Outcome] = {}
         pending, window, rounds = list(range(count)), plan.window, 0
         while pending:
             rounds += 1
-            found = fetch(pending, window)
-            statistics, items = self._consistent(plan, found, lookup)
+            found = yield from fetch(pending, window)
+            statistics, items = yield from self._consistent(plan, found, lookup)
+            arithmetic = partial(_reranked, plan, found, statistics, items, window)
+            ranked = (yield Work(arithmetic)) if len(items) > _MANY_CANDIDATES else arithmetic()
             method = plan.method_for(statistics)
-            first = 0
-            for row, candidates in zip(pending, found, strict=True):
-                last = first + len(candidates.similarities)
-                best = rerank(
-                    candidates.similarities,
-                    items[first:last],
-                    statistics,
-                    limit=plan.wanted,
-                    method=method,
-                    complete=last - first < window,
-                    at_most=plan.at_most,
-                )
+            for row, candidates, best in zip(pending, found, ranked, strict=True):
                 outcomes[row] = Outcome(candidates, best, method, rounds)
-                first = last
             pending = [row for row in pending if not outcomes[row].best.certified]
             if plan.max_window is None or not pending:
                 break
@@ -201,7 +215,7 @@ class Serving:
 
     def _consistent(
         self, plan: SearchPlan, found: Sequence[Candidates], lookup: Lookup
-    ) -> tuple[CollectionStatistics, ItemStatistics]:
+    ) -> Steps[tuple[CollectionStatistics, ItemStatistics]]:
         """The statistics of all candidates, of one generation, and those of the collection.
 
         A certificate needs bounds that hold for every item the engine knew when it was asked: whoever writes an item
@@ -210,22 +224,27 @@ class Serving:
         assert plan.statistics is not None
         statistics = plan.statistics
         if plan.explained or plan.max_window is not None:
-            statistics = self._statistics(fresh=True) or statistics
-        items, outdated = lookup(found, statistics)
+            statistics = (yield from self._statistics(fresh=True)) or statistics
+        items, outdated = yield from lookup(found, statistics)
         if outdated:
-            newer = self._newer_statistics(statistics)
+            newer = yield from self._newer_statistics(statistics)
             if newer is not None:
-                return newer, lookup(found, newer)[0]
+                items, _ = yield from lookup(found, newer)
+                return newer, items
         return statistics, items
 
     # --- the statistics in use ---------------------------------------------------------------------------------
 
-    def _statistics(self, *, fresh: bool = False) -> CollectionStatistics | None:
+    def _statistics(self, *, fresh: bool = False) -> Steps[CollectionStatistics | None]:
         """The active statistics, read again after the time to live, or if they have to be fresh."""
         with self._lock:
             cached = self._cached
         if not fresh and cached is not None and time.monotonic() - cached[0] < self._ttl:
             return cached[1]
+        statistics: CollectionStatistics | None = yield Work(self._read_statistics)
+        return statistics
+
+    def _read_statistics(self) -> CollectionStatistics | None:
         statistics = self._ledger.active()
         if statistics is not None:
             checked_at, generation = self._checked
@@ -236,7 +255,7 @@ class Serving:
                 self._checked = (now, statistics.generation)
         return self._remember(statistics)
 
-    def _newer_statistics(self, known: CollectionStatistics) -> CollectionStatistics | None:
+    def _newer_statistics(self, known: CollectionStatistics) -> Steps[CollectionStatistics | None]:
         """The active statistics, when items show values of another generation than `known`; None if there are none.
 
         Such values may be what a killed fit left, so a generation that was confirmed is not asked for again for a
@@ -246,7 +265,7 @@ class Serving:
             confirmed_at = self._confirmed.get(known.generation, -_CONFIRM_EVERY)
         if time.monotonic() - confirmed_at < _CONFIRM_EVERY:
             return None
-        current = self._statistics(fresh=True)
+        current = yield from self._statistics(fresh=True)
         if current is not None and current.generation != known.generation:
             return current
         with self._lock:
@@ -264,6 +283,32 @@ class Serving:
         if now - self._warned_at.get(kind, -_WARN_EVERY) >= _WARN_EVERY:
             self._warned_at[kind] = now
             logger.warning("collection %r: %s", self._store.collection, message)
+
+
+def _reranked(
+    plan: SearchPlan,
+    found: Sequence[Candidates],
+    statistics: CollectionStatistics,
+    items: ItemStatistics,
+    window: int,
+) -> list[Reranked]:
+    """The candidates of each query, re-ranked; `items` are those of all queries, one after the other."""
+    method = plan.method_for(statistics)
+    ranked, first = [], 0
+    for candidates in found:
+        last = first + len(candidates.similarities)
+        best = rerank(
+            candidates.similarities,
+            items[first:last],
+            statistics,
+            limit=plan.wanted,
+            method=method,
+            complete=last - first < window,
+            at_most=plan.at_most,
+        )
+        ranked.append(best)
+        first = last
+    return ranked
 
 
 def check_same_vector(

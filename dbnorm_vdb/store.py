@@ -84,6 +84,11 @@ class Store(ABC):
 
     @property
     @abstractmethod
+    def described(self) -> bool:
+        """Whether `describe` knows the answer without asking the database."""
+
+    @property
+    @abstractmethod
     def concurrent(self) -> bool:
         """Whether the client may be used from several threads: true for a server."""
 

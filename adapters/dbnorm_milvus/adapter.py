@@ -6,6 +6,7 @@ import math
 import os
 import threading
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +28,10 @@ from dbnorm_vdb.errors import (
 from dbnorm_vdb.lookup import StatisticsLookup
 from dbnorm_vdb.methods import Method, adjustment_range
 from dbnorm_vdb.parameters import check_count
-from dbnorm_vdb.searching import Candidates, Explained, SearchPlan, explanation_of, raw_explanation
+from dbnorm_vdb.searching import Candidates, Explained, SearchPlan, explanation_of, raw_explanation, result_of
 from dbnorm_vdb.serving import DEFAULT_STATISTICS_TTL, logger
 from dbnorm_vdb.statistics import CollectionStatistics, ItemId, ItemStatistics
+from dbnorm_vdb.steps import Each, Steps, Work, call, done
 from dbnorm_vdb.store import Hit
 from dbnorm_vdb.targets import Target
 
@@ -152,7 +154,7 @@ class MilvusAdapter(NormalizedCollection):
             UnsupportedQueryError: grouping, rankers, sparse or text queries: use the client, or `method="raw"`.
             NotFittedError, UnsupportedMethodError: `method` asks for what the statistics cannot serve.
         """
-        return self._search_rows(
+        steps = self._search_rows(
             False,
             data,
             filter,
@@ -167,11 +169,12 @@ class MilvusAdapter(NormalizedCollection):
             exact=exact,
             max_candidates=max_candidates,
             **kwargs,
-        ).result
+        )
+        return self._run(result_of(steps))
 
     def search_explained(self, *args: Any, **kwargs: Any) -> Explained[Any]:
         """`search`, and how its results came about: distances and ranks before and after, and the certificates."""
-        return self._search_rows(True, *args, **kwargs)
+        return self._run(self._search_rows(True, *args, **kwargs))
 
     def _search_rows(
         self,
@@ -190,10 +193,10 @@ class MilvusAdapter(NormalizedCollection):
         exact: bool = False,
         max_candidates: int | None = None,
         **kwargs: Any,
-    ) -> Explained[Any]:
+    ) -> Steps[Explained[Any]]:
         params = dict(search_params or {})
         offset = kwargs.get("offset", params.get("offset")) or 0
-        plan = self._plan(
+        plan = yield from self._plan(
             limit=limit,
             offset=offset,
             candidates=candidates,
@@ -210,9 +213,8 @@ class MilvusAdapter(NormalizedCollection):
             "anns_field": self.vector_name if anns_field is None else anns_field,
         }
         if plan.statistics is None:
-            results = self.client.search(
-                self.collection_name, data=data, limit=limit, search_params=search_params, **arguments, **kwargs
-            )
+            asked = {"data": data, "limit": limit, "search_params": search_params, **arguments, **kwargs}
+            results = yield from call("search", self.collection_name, **asked)
             raw = [raw_explanation([*zip(h.ids, h.distances, strict=True)], offset) for h in results if explained]
             return Explained(results, tuple(raw))
         self._check_query(data, anns_field, kwargs)
@@ -226,15 +228,14 @@ class MilvusAdapter(NormalizedCollection):
         arguments |= kwargs
         rounds: list[Any] = []
 
-        def fetch(rows: Sequence[int], window: int) -> list[Candidates]:
+        def fetch(rows: Sequence[int], window: int) -> Steps[list[Candidates]]:
             queries = {"data": data} if not rounds else _some(data, arguments.get("ids"), rows)
-            wide = {"search_params": _wide_enough(params, window)}
-            rounds.append(self.client.search(self.collection_name, limit=window, **{**arguments, **queries, **wide}))
-            return [
-                Candidates(hits, hits.ids, np.array(hits.distances, dtype=np.float64) * scale) for hits in rounds[-1]
-            ]
+            wide = {"limit": window, "search_params": _wide_enough(params, window)}
+            found = yield from call("search", self.collection_name, **{**arguments, **queries, **wide})
+            rounds.append(found)
+            return [Candidates(hits, hits.ids, np.array(hits.distances, dtype=np.float64) * scale) for hits in found]
 
-        outcomes = self._search(plan, _query_count(data, arguments.get("ids")), fetch, self._statistics_of)
+        outcomes = yield from self._search(plan, _query_count(data, arguments.get("ids")), fetch, self._statistics_of)
         results, explanations = rounds[0], []
         for row, outcome in enumerate(outcomes):
             distances = (outcome.best.scores * scale).tolist()
@@ -263,12 +264,15 @@ class MilvusAdapter(NormalizedCollection):
             InvalidParameterError: `limit` below 1.
             NotFittedError, UnsupportedMethodError: `method` asks for what the statistics cannot serve.
         """
+        return self._run(self._rerank(results, limit, method))
+
+    def _rerank(self, results: Any, limit: int | None, method: str | Method | None) -> Steps[Any]:
         if limit is not None:
             check_count(limit, what="limit")
         most = max((len(hits) for hits in results), default=0)
         if not most:
             return results
-        plan = self._plan(limit=limit or most, method=method)
+        plan = yield from self._plan(limit=limit or most, method=method)
         if plan.statistics is None:
             for hits in results:
                 keep_hits(hits, range(min(plan.wanted, len(hits))), hits.distances[: plan.wanted])
@@ -280,8 +284,8 @@ class MilvusAdapter(NormalizedCollection):
             Candidates(hits, [hits.ids[row] for row in order.tolist()], one[order])
             for hits, one, order in zip(results, similarities, orders, strict=True)
         ]
-        outcomes = self._search(
-            plan, len(results), lambda rows, window: [candidates[row] for row in rows], self._statistics_of
+        outcomes = yield from self._search(
+            plan, len(results), lambda rows, window: done([candidates[row] for row in rows]), self._statistics_of
         )
         for hits, order, outcome in zip(results, orders, outcomes, strict=True):
             keep_hits(hits, order[outcome.best.order].tolist(), (outcome.best.scores * scale).tolist())
@@ -356,20 +360,27 @@ class MilvusAdapter(NormalizedCollection):
         exact: bool = False,
         with_payload: bool = True,
     ) -> list[list[Hit]]:
-        vectors = check_vectors(queries, what="queries", dimension=self._store.describe().dimension)
+        return self._run(self._nearest(queries, limit, candidates, method, exact, with_payload))
+
+    def _nearest(
+        self,
+        queries: npt.ArrayLike,
+        limit: int,
+        candidates: int | None,
+        method: str | Method | None,
+        exact: bool,
+        with_payload: bool,
+    ) -> Steps[list[list[Hit]]]:
+        info = yield from self._described()
+        vectors = check_vectors(queries, what="queries", dimension=info.dimension)
         key = self._store.primary_field
-        fields = self._store.payload_fields if with_payload else [key]
+        fields = (yield Work(lambda: self._store.payload_fields)) if with_payload else [key]
+        options: dict[str, Any] = {"candidates": candidates, "method": method, "exact": exact}
+        batches = [vectors[start : start + _BATCH].tolist() for start in range(0, len(vectors), _BATCH)]
+        answers = yield Each([self._search_rows(False, batch, "", limit, fields, **options) for batch in batches])
         found: list[list[Hit]] = []
-        for start in range(0, len(vectors), _BATCH):
-            results = self.search(
-                vectors[start : start + _BATCH].tolist(),
-                limit=limit,
-                output_fields=fields,
-                candidates=candidates,
-                method=method,
-                exact=exact,
-            )
-            for hits in results:
+        for answer in answers:
+            for hits in answer.result:
                 payloads = [{name: value for name, value in hit["entity"].items() if name != key} for hit in hits]
                 rows = zip(hits.ids, hits.distances, payloads, strict=True)
                 found.append([Hit(item, distance, payload) for item, distance, payload in rows])
@@ -380,19 +391,21 @@ class MilvusAdapter(NormalizedCollection):
 
     def _statistics_of(
         self, found: Sequence[Candidates], statistics: CollectionStatistics
-    ) -> tuple[ItemStatistics, bool]:
+    ) -> Steps[tuple[ItemStatistics, bool]]:
         """The statistics of candidates; none of them having any is a sign that the generation has been replaced."""
-        items = self._items(statistics, [item for candidates in found for item in candidates.ids])
+        items = yield from self._items(statistics, [item for candidates in found for item in candidates.ids])
         biases = items.bias(next(iter(statistics.columns)))
         return items, len(biases) > 0 and math.isnan(biases[0]) and bool(np.isnan(biases).all())
 
-    def _items(self, statistics: CollectionStatistics, ids: Sequence[ItemId]) -> ItemStatistics:
-        columns = list(statistics.columns)
-        lookup = self._lookup_of(statistics)
+    def _items(self, statistics: CollectionStatistics, ids: Sequence[ItemId]) -> Steps[ItemStatistics]:
+        lookup = self._lookup
+        if lookup is None or not lookup.belongs_to(statistics):
+            lookup = yield Work(partial(self._lookup_of, statistics))
         items, missing = lookup.find(ids)
         if missing:
             asked = list(dict.fromkeys(ids[position] for position in missing))
-            found = StatisticsLookup(statistics.generation, *self._store.items(statistics.generation, asked, columns))
+            read = partial(self._store.items, statistics.generation, asked, list(statistics.columns))
+            found = StatisticsLookup(statistics.generation, *(yield Work(read)))
             if self._cacheable(statistics):
                 lookup.remember_unknown(asked[row] for row in found.find(asked)[1])
             items.fill(missing, found.find([ids[position] for position in missing])[0])
@@ -404,8 +417,7 @@ class MilvusAdapter(NormalizedCollection):
     def _lookup_of(self, statistics: CollectionStatistics) -> StatisticsLookup:
         """The generation's statistics in memory, read when first needed; an empty one if there are too many."""
         with self._lookup_lock:
-            wanted = (statistics.generation, statistics.revision)
-            if self._lookup is None or (self._lookup.generation, self._lookup.revision) != wanted:
+            if self._lookup is None or not self._lookup.belongs_to(statistics):
                 everything: tuple[list[ItemId], ItemStatistics] = ([], ItemStatistics.unknown(0))
                 if self._cacheable(statistics):
                     everything = self._store.all_items(statistics.generation, list(statistics.columns))

@@ -79,6 +79,10 @@ class MilvusStore(Store):
         self.client.close()
 
     @property
+    def described(self) -> bool:
+        return self._info is not None
+
+    @property
     def concurrent(self) -> bool:
         if self._concurrent is None:
             self._concurrent = "lite" not in str(self.client.get_server_version())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from dbnorm_vdb.parameters import check_count
 from dbnorm_vdb.searching import Candidates
 from dbnorm_vdb.serving import DEFAULT_STATISTICS_TTL
 from dbnorm_vdb.statistics import CollectionStatistics, ItemStatistics
+from dbnorm_vdb.steps import Each, Steps, Work, done
 from dbnorm_vdb.store import KEY, Hit
 from dbnorm_vdb.targets import Target
 
@@ -131,25 +133,34 @@ class QdrantAdapter(QdrantGroups):
             InvalidParameterError: `limit` below 1.
             NotFittedError, UnsupportedMethodError: `method` asks for what the statistics cannot serve.
         """
+        return self._run(self._rerank(points, limit, method))
+
+    def _rerank(
+        self, points: Sequence[models.ScoredPoint], limit: int | None, method: str | Method | None
+    ) -> Steps[list[models.ScoredPoint]]:
         if limit is not None:
             check_count(limit, what="limit")
         if not points:
             return []
-        plan = self._plan(limit=limit or len(points), method=method)
+        plan = yield from self._plan(limit=limit or len(points), method=method)
         if plan.statistics is None:
             return [clean(point, True) for point in points[:limit]]
         ordered = sorted(points, key=self._raw_rank)
-        (outcome,) = self._search(plan, 1, lambda rows, window: [self._candidates(ordered)], self._looked_up)
+        candidates = [self._candidates(ordered)]
+        (outcome,) = yield from self._search(plan, 1, lambda rows, window: done(candidates), self._looked_up)
         return self._points(outcome, True)
 
-    def _looked_up(self, found: Sequence[Candidates], statistics: CollectionStatistics) -> tuple[ItemStatistics, bool]:
+    def _looked_up(
+        self, found: Sequence[Candidates], statistics: CollectionStatistics
+    ) -> Steps[tuple[ItemStatistics, bool]]:
         """The statistics of points, whether or not they bring them along."""
-        items, outdated = lookup(found, statistics)
+        items, outdated = yield from lookup(found, statistics)
         ids = [item for candidates in found for item in candidates.ids]
         unknown = np.isnan(items.bias(next(iter(statistics.columns)))).nonzero()[0].tolist()
         if unknown:
             rows = {ids[row]: row for row in unknown}
-            there, stored = self._store.items(statistics.generation, [*rows], list(statistics.columns))
+            asked = partial(self._store.items, statistics.generation, [*rows], list(statistics.columns))
+            there, stored = yield Work(asked)
             items.fill([rows[item] for item in there], stored)
         return items, outdated
 
@@ -198,15 +209,26 @@ class QdrantAdapter(QdrantGroups):
         exact: bool = False,
         with_payload: bool = True,
     ) -> list[list[Hit]]:
-        vectors = check_vectors(queries, what="queries", dimension=self._store.describe().dimension)
+        return self._run(self._nearest(queries, limit, candidates, method, exact, with_payload))
+
+    def _nearest(
+        self,
+        queries: npt.ArrayLike,
+        limit: int,
+        candidates: int | None,
+        method: str | Method | None,
+        exact: bool,
+        with_payload: bool,
+    ) -> Steps[list[list[Hit]]]:
+        info = yield from self._described()
+        vectors = check_vectors(queries, what="queries", dimension=info.dimension)
         requests = [
             models.QueryRequest(query=vector, limit=limit, with_payload=with_payload) for vector in vectors.tolist()
         ]
-        found: list[models.QueryResponse] = []
-        for start in range(0, len(requests), _BATCH):
-            batch = requests[start : start + _BATCH]
-            found += self.query_batch_points(batch, candidates=candidates, method=method, exact=exact)
-        return [[Hit(point.id, point.score, point.payload or {}) for point in one.points] for one in found]
+        batches = [requests[start : start + _BATCH] for start in range(0, len(requests), _BATCH)]
+        found = yield Each([self._query_batch(False, batch, candidates, method, exact, None, {}) for batch in batches])
+        responses = [response for batch in found for response in batch.result]
+        return [[Hit(point.id, point.score, point.payload or {}) for point in one.points] for one in responses]
 
     def _fold_target(self, name: str) -> QdrantFoldTarget:
         return QdrantFoldTarget(self._store, name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from qdrant_client import models
@@ -14,6 +14,7 @@ from dbnorm_qdrant.searches import QdrantSearches, clean, lookup
 from dbnorm_vdb.methods import Method
 from dbnorm_vdb.parameters import check_count
 from dbnorm_vdb.searching import Candidates
+from dbnorm_vdb.steps import Steps, call
 
 
 class QdrantGroups(QdrantSearches):
@@ -55,8 +56,44 @@ class QdrantGroups(QdrantSearches):
             UnsupportedQueryError: prefetch, fusion, recommendation, ...: use the client, or `method="raw"`.
             NotFittedError, UnsupportedMethodError: `method` asks for what the statistics cannot serve.
         """
+        return self._run(
+            self._query_groups(
+                group_by,
+                query,
+                using,
+                prefetch,
+                query_filter,
+                search_params,
+                limit,
+                group_size,
+                with_payload,
+                with_vectors,
+                score_threshold,
+                candidates,
+                method,
+                kwargs,
+            )
+        )
+
+    def _query_groups(
+        self,
+        group_by: str,
+        query: Any,
+        using: str | None,
+        prefetch: Any,
+        query_filter: Any,
+        search_params: Any,
+        limit: int,
+        group_size: int,
+        with_payload: Any,
+        with_vectors: bool | list[str],
+        score_threshold: float | None,
+        candidates: int | None,
+        method: str | Method | None,
+        kwargs: Mapping[str, Any],
+    ) -> Steps[models.GroupsResult]:
         wanted = check_count(limit, what="limit") * check_count(group_size, what="group_size")
-        plan = self._plan(limit=wanted, candidates=candidates, method=method)
+        plan = yield from self._plan(limit=wanted, candidates=candidates, method=method)
         selector = rest_selector(with_payload)
         arguments: dict[str, Any] = {
             "query": query,
@@ -67,7 +104,8 @@ class QdrantGroups(QdrantSearches):
             **kwargs,
         }
         if plan.statistics is None:
-            own = self.client.query_points_groups(
+            own = yield from call(
+                "query_points_groups",
                 self.collection_name,
                 group_by,
                 prefetch=prefetch,
@@ -84,19 +122,21 @@ class QdrantGroups(QdrantSearches):
         times = math.ceil(plan.window / wanted)
         fetched: list[models.PointGroup] = []
 
-        def fetch(rows: Sequence[int], window: int) -> list[Candidates]:
-            fetched[:] = self.client.query_points_groups(
+        def fetch(rows: Sequence[int], window: int) -> Steps[list[Candidates]]:
+            found = yield from call(
+                "query_points_groups",
                 self.collection_name,
                 group_by,
                 limit=limit * times,
                 group_size=group_size * times,
                 with_payload=with_our_key(selector),
                 **arguments,
-            ).groups
+            )
+            fetched[:] = found.groups
             points = {hit.id: hit for group in fetched for hit in group.hits}  # one may be in several groups
             return [self._candidates(sorted(points.values(), key=self._raw_rank))]
 
-        (outcome,) = self._search(plan._replace(wanted=sys.maxsize), 1, fetch, lookup)
+        (outcome,) = yield from self._search(plan._replace(wanted=sys.maxsize), 1, fetch, lookup)
         points = self._points(outcome, selector)
         place = {points[rank].id: rank for rank in self._passing(points, score_threshold)}
         groups: list[tuple[int, models.PointGroup]] = []

@@ -23,8 +23,10 @@ from dbnorm_vdb.searching import (
     SearchPlan,
     explanation_of,
     raw_explanation,
+    result_of,
 )
 from dbnorm_vdb.statistics import CollectionStatistics, ItemStatistics, Metric
+from dbnorm_vdb.steps import Each, Steps, call, done
 
 _DEFAULT_LIMIT = 10
 _BY_ID = (int, str, UUID, grpc.PointId)
@@ -85,7 +87,7 @@ class QdrantSearches(NormalizedCollection):
             NotFittedError, UnsupportedMethodError: `method` asks for what the statistics cannot serve, or
                 `execution="server"` for what the server cannot compute.
         """
-        return self._query_points(
+        steps = self._query_points(
             False,
             query,
             using,
@@ -103,11 +105,12 @@ class QdrantSearches(NormalizedCollection):
             max_candidates=max_candidates,
             execution=execution,
             **kwargs,
-        ).result
+        )
+        return self._run(result_of(steps))
 
     def query_points_explained(self, *args: Any, **kwargs: Any) -> Explained[models.QueryResponse]:
         """`query_points`, and how its result came about: scores and ranks before and after, and the certificate."""
-        return self._query_points(True, *args, **kwargs)
+        return self._run(self._query_points(True, *args, **kwargs))
 
     def _query_points(
         self,
@@ -129,8 +132,8 @@ class QdrantSearches(NormalizedCollection):
         max_candidates: int | None = None,
         execution: str | None = None,
         **kwargs: Any,
-    ) -> Explained[models.QueryResponse]:
-        plan = self._plan(
+    ) -> Steps[Explained[models.QueryResponse]]:
+        plan = yield from self._plan(
             limit=limit,
             offset=offset or 0,
             candidates=candidates,
@@ -150,7 +153,8 @@ class QdrantSearches(NormalizedCollection):
             **kwargs,
         }
         if plan.statistics is None:
-            response = self.client.query_points(
+            response = yield from call(
+                "query_points",
                 self.collection_name,
                 prefetch=prefetch,
                 limit=limit,
@@ -164,38 +168,37 @@ class QdrantSearches(NormalizedCollection):
         metric = self._store.describe().metric
         if on_server:
             of_the_result = {"with_payload": with_our_key(selector), "limit": limit, "offset": offset}
-            ranked = self._query_on_server(plan, {**arguments, **of_the_result})
+            ranked = yield from self._query_on_server(plan, {**arguments, **of_the_result})
             if ranked is None:
-                return self._query_points(
-                    explained,
-                    query,
-                    using,
-                    prefetch,
-                    query_filter,
-                    search_params,
-                    limit,
-                    offset,
-                    with_payload,
-                    with_vectors,
-                    score_threshold,
-                    candidates=candidates,
-                    method=method,
-                    execution=execution,
-                    **kwargs,
+                return (
+                    yield from self._query_points(
+                        explained,
+                        query,
+                        using,
+                        prefetch,
+                        query_filter,
+                        search_params,
+                        limit,
+                        offset,
+                        with_payload,
+                        with_vectors,
+                        score_threshold,
+                        candidates=candidates,
+                        method=method,
+                        execution=execution,
+                        **kwargs,
+                    )
                 )
             points = [clean(point, selector, engine_score(point.score, metric)) for point in ranked.points]
             return _explained(ranked, [points[row] for row in self._passing(points, score_threshold)])
         responses: list[models.QueryResponse] = []
 
-        def fetch(rows: Sequence[int], window: int) -> list[Candidates]:
-            responses[:] = [
-                self.client.query_points(
-                    self.collection_name, limit=window, with_payload=with_our_key(selector), **arguments
-                )
-            ]
+        def fetch(rows: Sequence[int], window: int) -> Steps[list[Candidates]]:
+            wide = {"limit": window, "with_payload": with_our_key(selector)}
+            responses[:] = [(yield from call("query_points", self.collection_name, **wide, **arguments))]
             return [self._candidates(responses[0].points)]
 
-        (outcome,) = self._search(plan, 1, fetch, lookup)
+        (outcome,) = yield from self._search(plan, 1, fetch, lookup)
         return self._answer(responses[0], outcome, selector, offset, score_threshold, plan)
 
     def query_batch_points(
@@ -218,7 +221,8 @@ class QdrantSearches(NormalizedCollection):
             candidates, method, exact, max_candidates: of all requests, as in `query_points`.
             **kwargs: what else the client takes (`consistency`, `timeout`), handed on.
         """
-        return self._query_batch(False, requests, candidates, method, exact, max_candidates, kwargs).result
+        steps = self._query_batch(False, requests, candidates, method, exact, max_candidates, kwargs)
+        return self._run(result_of(steps))
 
     def query_batch_points_explained(
         self,
@@ -231,7 +235,7 @@ class QdrantSearches(NormalizedCollection):
         **kwargs: Any,
     ) -> Explained[list[models.QueryResponse]]:
         """`query_batch_points`, and how its results came about, request by request."""
-        return self._query_batch(True, requests, candidates, method, exact, max_candidates, kwargs)
+        return self._run(self._query_batch(True, requests, candidates, method, exact, max_candidates, kwargs))
 
     def _query_batch(
         self,
@@ -242,13 +246,13 @@ class QdrantSearches(NormalizedCollection):
         exact: bool,
         max_candidates: int | None,
         kwargs: Mapping[str, Any],
-    ) -> Explained[list[models.QueryResponse]]:
-        windows: dict[tuple[Any, Any], list[int]] = {}
+    ) -> Steps[Explained[list[models.QueryResponse]]]:
+        alike: dict[tuple[Any, Any], list[int]] = {}
         for row, request in enumerate(requests):
-            windows.setdefault((request.limit, request.offset), []).append(row)
-        answers: dict[int, Explained[models.QueryResponse]] = {}
-        for (limit, offset), rows in windows.items():
-            plan = self._plan(
+            alike.setdefault((request.limit, request.offset), []).append(row)
+        plans = []
+        for limit, offset in alike:
+            plan = yield from self._plan(
                 limit=_DEFAULT_LIMIT if limit is None else limit,
                 offset=offset or 0,
                 candidates=candidates,
@@ -257,17 +261,27 @@ class QdrantSearches(NormalizedCollection):
                 max_candidates=max_candidates,
                 explained=explained,
             )
-            answers |= zip(rows, self._answers([requests[row] for row in rows], plan, kwargs), strict=True)
+            plans.append(plan)
+        groups = list(alike.values())
+        answered = yield Each(
+            [
+                self._answers([requests[row] for row in rows], plan, kwargs)
+                for rows, plan in zip(groups, plans, strict=True)
+            ]
+        )
+        answers: dict[int, Explained[models.QueryResponse]] = {}
+        for rows, found in zip(groups, answered, strict=True):
+            answers |= zip(rows, found, strict=True)
         results = [answers[row].result for row in range(len(requests))]
         return Explained(results, tuple(told for row in range(len(requests)) for told in answers[row].queries))
 
     def _answers(
         self, requests: Sequence[models.QueryRequest], plan: SearchPlan, kwargs: Mapping[str, Any]
-    ) -> list[Explained[models.QueryResponse]]:
+    ) -> Steps[list[Explained[models.QueryResponse]]]:
         """The answers to requests of the same limit and offset."""
         named = [r.model_copy(update={"using": self._using(r.using, r.prefetch)}) for r in requests]
         if plan.statistics is None:
-            responses = self.client.query_batch_points(self.collection_name, named, **kwargs)
+            responses = yield from call("query_batch_points", self.collection_name, named, **kwargs)
             return [
                 _raw_answer(response, request.with_payload, request.offset, plan)
                 for response, request in zip(responses, requests, strict=True)
@@ -276,17 +290,17 @@ class QdrantSearches(NormalizedCollection):
             self._check_query(request.query, request.using, request.prefetch, plan)
         latest: dict[int, models.QueryResponse] = {}
 
-        def fetch(rows: Sequence[int], window: int) -> list[Candidates]:
+        def fetch(rows: Sequence[int], window: int) -> Steps[list[Candidates]]:
             wide = {"limit": window, "offset": None, "score_threshold": None}
             asked = [
                 named[row].model_copy(update={**wide, "with_payload": with_our_key(requests[row].with_payload)})
                 for row in rows
             ]
-            found = self.client.query_batch_points(self.collection_name, asked, **kwargs)
+            found = yield from call("query_batch_points", self.collection_name, asked, **kwargs)
             latest.update(zip(rows, found, strict=True))
             return [self._candidates(response.points) for response in found]
 
-        outcomes = self._search(plan, len(requests), fetch, lookup)
+        outcomes = yield from self._search(plan, len(requests), fetch, lookup)
         return [
             self._answer(latest[row], outcome, request.with_payload, request.offset, request.score_threshold, plan)
             for row, (outcome, request) in enumerate(zip(outcomes, requests, strict=True))
@@ -308,15 +322,15 @@ class QdrantSearches(NormalizedCollection):
         told = [explanation_of(outcome, kept, lambda score: engine_score(score, metric))] if plan.explained else []
         return _explained(response, [points[rank] for rank in kept], *told)
 
-    def _query_on_server(self, plan: SearchPlan, arguments: Mapping[str, Any]) -> models.QueryResponse | None:
+    def _query_on_server(self, plan: SearchPlan, arguments: Mapping[str, Any]) -> Steps[models.QueryResponse | None]:
         """Let the server re-rank; None if a fit has replaced the statistics meanwhile: then plan again."""
         assert plan.statistics is not None
         metric = self._store.describe().metric
-        response = self.client.query_points(
-            self.collection_name, **formula_query(plan.statistics, plan.method, metric, plan.window, arguments)
-        )
+        asked = formula_query(plan.statistics, plan.method, metric, plan.window, arguments)
+        response: models.QueryResponse = yield from call("query_points", self.collection_name, **asked)
         outdated = item_statistics([point.payload for point in response.points], plan.statistics.generation)[1]
-        return None if outdated and self._newer_statistics(plan.statistics) is not None else response
+        newer = (yield from self._newer_statistics(plan.statistics)) if outdated else None
+        return response if newer is None else None
 
     def _candidates(self, points: Sequence[models.ScoredPoint]) -> Candidates:
         scores = np.array([point.score for point in points], dtype=np.float64)
@@ -382,10 +396,10 @@ def _raw_answer(
     return _explained(response, points, *([raw_explanation(hits, offset or 0)] if plan.explained else []))
 
 
-def lookup(found: Sequence[Candidates], statistics: CollectionStatistics) -> tuple[ItemStatistics, bool]:
+def lookup(found: Sequence[Candidates], statistics: CollectionStatistics) -> Steps[tuple[ItemStatistics, bool]]:
     """The statistics that points bring along, and whether they look like those of another generation."""
     payloads = [point.payload for candidates in found for point in candidates.hits]
-    return item_statistics(payloads, statistics.generation)
+    return done(item_statistics(payloads, statistics.generation))
 
 
 def clean(point: models.ScoredPoint, selector: Any, score: float | None = None) -> models.ScoredPoint:

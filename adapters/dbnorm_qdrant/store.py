@@ -65,6 +65,10 @@ class QdrantStore(Store):
         self.client.close()
 
     @property
+    def described(self) -> bool:
+        return self._info is not None
+
+    @property
     def concurrent(self) -> bool:
         return not isinstance(self.client._client, QdrantLocal)
 

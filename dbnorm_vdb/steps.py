@@ -1,0 +1,80 @@
+"""Searches as steps: written once, run by a sync client at once and by an async one on its event loop.
+
+What a search needs from outside it yields, and is sent the answer: a `Call` of the user's client, `Work` of ours that
+may block (reading statistics, much arithmetic), or several such searches that do not depend on each other. `run` does
+what is asked for in the calling thread; `dbnorm_vdb.asynchronous` awaits it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias, TypeVar
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Call:
+    """A call of the user's client."""
+
+    method: str
+    arguments: Sequence[Any] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def of(self, client: Any) -> Any:
+        """Make it; what an async client returns has to be awaited."""
+        return getattr(client, self.method)(*self.arguments, **self.options)
+
+
+@dataclass(frozen=True)
+class Work:
+    """Something of ours that may take long enough to hold up an event loop."""
+
+    function: Callable[[], Any]
+
+
+@dataclass(frozen=True)
+class Each:
+    """Steps that do not depend on each other; their results are sent back in the same order."""
+
+    steps: Sequence[Steps[Any]]
+
+
+Request: TypeAlias = Call | Work | Each
+Steps: TypeAlias = Generator[Request, Any, T]
+
+
+def call(method: str, *arguments: Any, **options: Any) -> Steps[Any]:
+    """One call of the client, as steps."""
+    return (yield Call(method, arguments, options))
+
+
+def done(result: T) -> Steps[T]:
+    """No steps: the result is there."""
+    return result
+    yield  # makes this a generator
+
+
+def run(steps: Steps[T], client: Any) -> T:
+    """Take the steps one after the other in this thread."""
+    try:
+        request = next(steps)
+        while True:
+            try:
+                answer = _answer(request, client)
+            except BaseException as error:  # noqa: PERF203 - any answer may be an error, for the steps to deal with
+                request = steps.throw(error)
+            else:
+                request = steps.send(answer)
+    except StopIteration as stop:
+        result: T = stop.value
+        return result
+
+
+def _answer(request: Request, client: Any) -> Any:
+    if isinstance(request, Call):
+        return request.of(client)
+    if isinstance(request, Work):
+        return request.function()
+    return [run(steps, client) for steps in request.steps]
