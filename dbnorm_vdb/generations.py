@@ -175,8 +175,11 @@ class Generations(Serving):
         if self._ledger.active() is None:
             raise NotFittedError(f"collection {self._store.collection!r} has no statistics to refresh; call fit()")
         count = self._count_items(info)
+        left_behind = self._ledger.read().writing is not None
         claim, active = self._claim_active(info)
         try:
+            if left_behind:  # by a fit that died; the record of it is gone now
+                self._store.discard_generations(keep=active.generation)
             settings = FitSettings.of(active, page_size=page_size, backend=backend)
             banks, log_weights = stored_banks(self._store, active)
             writer = GalleryWriter(self._store, self._ledger, info, claim, settings, execution)

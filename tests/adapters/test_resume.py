@@ -111,6 +111,17 @@ def assert_it_goes_on(engine: Engine, collection: str, method: str) -> None:
     assert fresh._store.read_checkpoint(resumed.statistics.generation) is None
 
 
+def test_a_refresh_removes_what_an_interrupted_fit_left(quick_engine: Engine, quick_collection: str) -> None:
+    """Its claim takes the place of the dead fit's, so that no later fit would know."""
+    adapter = quick_engine.adapter(quick_collection)
+    fit(adapter)
+    before = quick_engine.snapshot(quick_collection)["collections"]
+    interrupt(adapter, 30, query_beta=33.0)
+    adapter.refresh()
+    assert quick_engine.snapshot(quick_collection)["collections"] == before
+    assert fit(adapter, query_beta=33.0).item_count == 60
+
+
 def test_another_fit_starts_afresh(quick_engine: Engine, quick_collection: str) -> None:
     adapter = quick_engine.adapter(quick_collection)
     for settings in ({"query_beta": 33.0}, {"activation_k": 2}, {"method": "is"}):
