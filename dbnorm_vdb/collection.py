@@ -16,7 +16,6 @@ from dbnorm_vdb.generations import BankInput, Generations
 from dbnorm_vdb.methods import Method
 from dbnorm_vdb.parameters import check_count
 from dbnorm_vdb.serving import check_same_vector
-from dbnorm_vdb.store import Hit
 from dbnorm_vdb.summaries import FoldSummary, Status
 from dbnorm_vdb.targets import Target
 from dbnorm_vdb.writing import Execution, Progress
@@ -109,6 +108,7 @@ class NormalizedCollection(Generations, ABC):
             item_count=self._store.count(),
             fitted_count=self._store.count_fitted(state.active.generation) if state.active else 0,
             active=state.active and self._ledger.active(),
+            rejected=state.rejected,
             writing=state.writing,
             changed_banks=changed,
         )
@@ -125,26 +125,6 @@ class NormalizedCollection(Generations, ABC):
         self._remember(None)
 
     # --- for the command line and the demonstration ------------------------------------------------------------
-
-    @abstractmethod
-    def nearest(
-        self,
-        queries: npt.ArrayLike,
-        *,
-        limit: int = 10,
-        candidates: int | None = None,
-        method: str | Method | None = None,
-        exact: bool = False,
-        with_payload: bool = True,
-    ) -> list[list[Hit]]:
-        """The nearest items of each of the (q, d) `queries`, in engine-neutral form, best first.
-
-        Args:
-            queries: (q, d) vectors.
-            limit: how many of each.
-            candidates, method, exact: as in the engine's own search.
-            with_payload: with the items' payload or fields.
-        """
 
     @classmethod
     @abstractmethod

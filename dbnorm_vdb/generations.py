@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from abc import ABC, abstractmethod
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -13,15 +14,16 @@ from dbnorm_vdb.banks import Bank, Vectors, usable_vectors
 from dbnorm_vdb.biases import BankBiases
 from dbnorm_vdb.bounds import bounds_beyond
 from dbnorm_vdb.checkpoint import Checkpoint
-from dbnorm_vdb.errors import EmptyBankError, EmptyCollectionError, NotFittedError
+from dbnorm_vdb.errors import EmptyBankError, EmptyCollectionError, InvalidParameterError, NotFittedError
 from dbnorm_vdb.fitting import FitSettings
 from dbnorm_vdb.ledger import unfinished
 from dbnorm_vdb.methods import Method
 from dbnorm_vdb.parameters import check_count
 from dbnorm_vdb.serving import Serving, check_same_vector, logger
 from dbnorm_vdb.statistics import CollectionStatistics, FitClaim, ItemStatistics
-from dbnorm_vdb.store import VectorInfo
+from dbnorm_vdb.store import Hit, VectorInfo
 from dbnorm_vdb.summaries import FitSummary, RefreshSummary, in_words
+from dbnorm_vdb.validation import DEFAULT_MEASURE, Validation, ValidationInput, concerns
 from dbnorm_vdb.writing import Execution, GalleryWriter, Progress, sample_vectors, stored_banks, work_key
 
 BankInput: TypeAlias = Bank | npt.ArrayLike | str | os.PathLike[str]
@@ -29,7 +31,7 @@ BankInput: TypeAlias = Bank | npt.ArrayLike | str | os.PathLike[str]
 _PEEK = 100
 
 
-class Generations(Serving):
+class Generations(Serving, ABC):
     """The part of a collection with DBNorm that writes statistics."""
 
     # --- fit ---------------------------------------------------------------------------------------------------
@@ -54,6 +56,9 @@ class Generations(Serving):
         backend: str = "auto",
         precision: str = "float32",
         resume: bool = True,
+        validation: ValidationInput | None = None,
+        measure: str = DEFAULT_MEASURE,
+        force: bool = False,
         progress: Progress | None = None,
     ) -> FitSummary:
         """Compute and store the statistics of every item; searches use them once all are written.
@@ -61,6 +66,11 @@ class Generations(Serving):
         The user's vectors and payload are only read. Everything is checked before anything is written. While the fit
         runs, and if it is killed, searches go on with the previous statistics; the same fit, called again within a
         day, goes on where the killed one stopped.
+
+        With `validation`, searches use the statistics only if they beat raw searches on these queries (a paired
+        bootstrap, one-sided 95 %). Otherwise a warning is logged, the summary and `status` tell the figures, searches
+        go on as before, and what was written is removed. Take other queries than the settings were tuned on, and than
+        those in the bank.
 
         Args:
             query_bank: queries like those the collection serves: (n, d) array, path (`.npy`, `.npz`, `.parquet`) or
@@ -81,6 +91,11 @@ class Generations(Serving):
             backend: "numpy", "torch" or "auto".
             precision: of the matrix product: "float32", or on torch "tf32" or "bfloat16" (see `make_kernel`).
             resume: go on where an interrupted fit of the same work stopped; False starts afresh.
+            validation: labelled queries, `(queries, relevant)`: (n, d) vectors, and for each the id of the relevant
+                item, an iterable of ids, or a mapping of ids to grades; or qrels (a path, a mapping, a data frame) by
+                row number.
+            measure: what has to get better: `R`, `Success`, `RR` or `nDCG`, with a cutoff.
+            force: activate whatever the validation says.
             progress: called with a stage, how many are done, and how many there are.
 
         Raises:
@@ -104,6 +119,8 @@ class Generations(Serving):
             precision,
         )
         execution = Execution.of(batch_size, max_items_per_second, progress)
+        if force and validation is None:
+            raise InvalidParameterError("force=True overrides a validation; pass validation=..., or leave it out")
         settings.check_banks({"query": query_bank, "gallery": gallery_bank})
         info = self._store.describe(fresh=True)
         settings.check_backend(info.metric)
@@ -111,6 +128,11 @@ class Generations(Serving):
         check_same_vector(state.active, info, self._store.collection, fitting=True)
         count = self._count_items(info)
         banks = self._load_banks(query_bank, gallery_bank, info, seed)
+        guard = None
+        if validation is not None:
+            guard = Validation(
+                validation, measure=measure, method=settings.method, store=self._store, dimension=info.dimension
+            )
         self._store.check_writable()
         work = work_key(info, banks, settings, seed)
         generation = unfinished(self._ledger.read(), work) if resume else None
@@ -122,22 +144,61 @@ class Generations(Serving):
                 self._store.discard_generations(keep=active.generation if active else None)
             writer = GalleryWriter(self._store, self._ledger, info, claim, settings, execution)
             statistics = writer.write(banks, count, checkpoint, seed)
-            self._ledger.activate(claim, statistics)
+            if guard:
+                statistics = self._judged(statistics, guard, banks.get("query"), claim, execution)
+            activated = force or statistics.verdict is None or statistics.verdict.passed
+            (self._ledger.activate if activated else self._ledger.reject)(claim, statistics)
         except BaseException:
             self._ledger.release(claim)
             raise
-        self._remember(statistics)
-        self._clean_up(claim, active.generation if active else None)
-        if statistics.calibration is not None and not statistics.calibration.suffices:
-            logger.warning("collection %r: %s", self._store.collection, in_words(statistics.calibration))
+        missing = 0
+        if activated:
+            self._remember(statistics)
+            missing = max(0, self._store.count() - self._store.count_fitted(claim.generation))
+        useless = active if activated else statistics
+        self._clean_up(claim, useless.generation if useless else None)
+        self._warn_of(statistics, activated=activated)
         return FitSummary(
             statistics=statistics,
+            activated=activated,
             item_count=statistics.item_count,
             skipped_count=statistics.skipped_count,
-            missing_count=max(0, self._store.count() - self._store.count_fitted(claim.generation)),
+            missing_count=missing,
             resumed_count=checkpoint.done if checkpoint else 0,
             seconds=time.monotonic() - started,
         )
+
+    def _judged(
+        self,
+        statistics: CollectionStatistics,
+        guard: Validation,
+        query_bank: Bank | None,
+        claim: FitClaim,
+        execution: Execution,
+    ) -> CollectionStatistics:
+        """The statistics with the verdict of the validation on them."""
+
+        def report(done: int, total: int) -> None:
+            self._ledger.renew(claim)
+            execution.report("validation queries", done, total)
+
+        window = self._default_window(statistics, guard.cutoff, exact=False, most=None)
+        verdict = guard.verdict(statistics, query_bank, self.nearest, window, report)
+        return statistics.model_copy(update={"verdict": verdict})
+
+    def _warn_of(self, statistics: CollectionStatistics, *, activated: bool) -> None:
+        """Log what the user of fitted statistics had better know."""
+        found: list[str] = []
+        verdict, calibration = statistics.verdict, statistics.calibration
+        if verdict is not None and not verdict.passed:
+            done = "activated all the same" if activated else "not activated, searches go on as before"
+            found.append(f"the new statistics were {done}: {statistics.method} was {verdict.in_words()}")
+        if verdict is not None:
+            found += concerns(verdict)
+        if activated and calibration is not None and not calibration.suffices:
+            found.append(in_words(calibration))
+        for words in found:
+            logger.warning("collection %r: %s", self._store.collection, words)
 
     def refresh(
         self,
@@ -210,11 +271,12 @@ class Generations(Serving):
         check_same_vector(active, info, self._store.collection, fitting=False)
         return claim, active
 
-    def _clean_up(self, claim: FitClaim, replaced: int | None) -> None:
+    def _clean_up(self, claim: FitClaim, useless: int | None) -> None:
+        """Remove a generation that is of no use any more, and what the fit itself left."""
         try:
-            if replaced is not None:
-                self._store.discard_generation(replaced)
             self._store.clear_checkpoint(claim.generation)
+            if useless is not None:
+                self._store.discard_generation(useless)
             self._ledger.finish(claim)
         except Exception:  # the fit is done and serving; the next one cleans up
             logger.warning("collection %r: fitted, but cleaning up failed", self._store.collection, exc_info=True)
@@ -298,3 +360,25 @@ class Generations(Serving):
             BankBiases(settings.fitted(name, bank, log_weights), active.metric, backend="numpy")
             for name, bank in banks.items()
         ]
+
+    # --- searches ----------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def nearest(
+        self,
+        queries: npt.ArrayLike,
+        *,
+        limit: int = 10,
+        candidates: int | None = None,
+        method: str | Method | None = None,
+        exact: bool = False,
+        with_payload: bool = True,
+    ) -> list[list[Hit]]:
+        """The nearest items of each of the (q, d) `queries`, in engine-neutral form, best first.
+
+        Args:
+            queries: (q, d) vectors.
+            limit: how many of each.
+            candidates, method, exact: as in the engine's own search.
+            with_payload: with the items' payload or fields.
+        """

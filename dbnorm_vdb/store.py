@@ -125,6 +125,14 @@ class Store(ABC):
         """The items of those ids that exist and have the vector, in any order."""
 
     @abstractmethod
+    def ids_of(self, keys: Sequence[str]) -> list[ItemId]:
+        """The ids, in the engine's own type, that are written so as text; without those that no item can have."""
+
+    @abstractmethod
+    def similarities(self, scores: Floats) -> Floats:
+        """The engine's scores on the similarity scale: larger is nearer, Euclidean as negative squared distance."""
+
+    @abstractmethod
     def items(
         self, generation: int, ids: Sequence[ItemId], columns: Sequence[str]
     ) -> tuple[list[ItemId], ItemStatistics]:

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from pymilvus import DataType, MilvusClient, MilvusException
 
+from dbnorm_milvus.results import SAME_SCALE
 from dbnorm_milvus.rows import (
     BANK_FIELDS,
     ITEM_FIELDS,
@@ -176,6 +178,16 @@ class MilvusStore(Store):
                 strict_float32=True,
             )
         return self._page(rows)
+
+    def ids_of(self, keys: Sequence[str]) -> list[ItemId]:
+        self.describe()
+        if self._primary["type"] == DataType.VARCHAR:
+            return list(keys)
+        numbers = [int(key) for key in keys if re.fullmatch(r"-?[0-9]{1,19}", key)]
+        return [number for number in numbers if -(2**63) <= number < 2**63]
+
+    def similarities(self, scores: Floats) -> Floats:
+        return SAME_SCALE[self.describe().metric] * scores
 
     def _page(self, rows: Sequence[Mapping[str, Any]]) -> Page:
         info = self.describe()

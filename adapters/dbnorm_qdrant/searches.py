@@ -334,8 +334,7 @@ class QdrantSearches(NormalizedCollection):
 
     def _candidates(self, points: Sequence[models.ScoredPoint]) -> Candidates:
         scores = np.array([point.score for point in points], dtype=np.float64)
-        euclidean = self._store.describe().metric is Metric.EUCLIDEAN
-        return Candidates(points, [point.id for point in points], -np.square(scores) if euclidean else scores)
+        return Candidates(points, [point.id for point in points], self._store.similarities(scores))
 
     def _raw_rank(self, point: models.ScoredPoint) -> float:
         """Ascending where points are in the engine's order."""

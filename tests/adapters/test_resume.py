@@ -111,6 +111,7 @@ def assert_it_goes_on(engine: Engine, collection: str, method: str) -> None:
     assert fresh._store.read_checkpoint(resumed.statistics.generation) is None
 
 
+@pytest.mark.parametrize("quick_collection", ["integers"], indirect=True)
 def test_a_refresh_removes_what_an_interrupted_fit_left(quick_engine: Engine, quick_collection: str) -> None:
     """Its claim takes the place of the dead fit's, so that no later fit would know."""
     adapter = quick_engine.adapter(quick_collection)
