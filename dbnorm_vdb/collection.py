@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy.typing as npt
@@ -11,6 +11,7 @@ import numpy.typing as npt
 from dbnorm_vdb.banks import Bank
 from dbnorm_vdb.copying import Folder, FoldTarget
 from dbnorm_vdb.errors import InvalidParameterError, NotFittedError
+from dbnorm_vdb.fitting import FitSettings
 from dbnorm_vdb.folding import check_foldable
 from dbnorm_vdb.generations import BankInput, Generations
 from dbnorm_vdb.methods import Method
@@ -18,6 +19,8 @@ from dbnorm_vdb.parameters import check_count
 from dbnorm_vdb.serving import check_same_vector
 from dbnorm_vdb.summaries import FoldSummary, Status
 from dbnorm_vdb.targets import Target
+from dbnorm_vdb.tuning import BetaInput, TuneOptions, TuneResult, tune
+from dbnorm_vdb.validation import DEFAULT_MEASURE
 from dbnorm_vdb.writing import Execution, Progress
 
 
@@ -76,6 +79,77 @@ class NormalizedCollection(Generations, ABC):
     @abstractmethod
     def _fold_target(self, name: str) -> FoldTarget:
         """What copies this collection into another."""
+
+    # --- does it help? -----------------------------------------------------------------------------------------
+
+    def tune(
+        self,
+        queries: BankInput | None = None,
+        relevant: Any = None,
+        *,
+        query_bank: BankInput | None = None,
+        gallery_bank: BankInput | int | None = None,
+        methods: Iterable[str | Method] | None = None,
+        betas: BetaInput | None = None,
+        measure: str = DEFAULT_MEASURE,
+        folds: int = 5,
+        candidates: int | None = None,
+        activation_k: int = 1,
+        nnn_k: int = 10,
+        iterations: int = 10,
+        sample_size: int = 50_000,
+        seed: int = 0,
+        backend: str = "auto",
+        progress: Progress | None = None,
+    ) -> TuneResult:
+        """Find the settings to fit with. Nothing is written, and nothing has to be fitted.
+
+        The raw candidates of the queries are re-ranked with every setting. Taken is the simplest method (`raw`, `is`,
+        `dis`, `nnn`, `sinkhorn`, `dual_is`, `dual_dis`) whose best setting is within one standard error of the best
+        of all; what it is worth on new queries is told by cross-validation. `fit(query_bank, gallery_bank,
+        **result.settings)` takes the settings as they are.
+
+        Without labels the settings are those under which the results are shared most evenly among the items (the
+        Robin Hood index of the 10-occurrence), of `queries`, or else of queries held out of the query bank. That is a
+        heuristic: the result is marked as not validated.
+
+        Args:
+            queries: (n, d) vectors of queries: array, path or `Bank`.
+            relevant: for each the id of the relevant item, an iterable of ids, or a mapping of ids to grades; or qrels
+                (a path, a mapping, a data frame) by row number. None: there are no labels.
+            query_bank: as for `fit`.
+            gallery_bank: as for `fit`.
+            methods: what to try besides `raw`; None for all that the banks allow but `sinkhorn`, which takes longest.
+            betas: inverse temperatures to try for both banks, or by bank: `{"query": [...], "gallery": [...]}`. A
+                gallery beta of 0 makes `is` of `dual_is`. None: a range that suits the spread of the similarities.
+            measure: what to optimise: `R`, `Success`, `RR` or `nDCG`, with a cutoff.
+            folds: of the cross-validation.
+            candidates: how many items to fetch for each query; None for 500, or all if there are fewer.
+            activation_k, nnn_k, iterations, sample_size, seed, backend: as for `fit`.
+            progress: called with a stage, how many are done, and how many there are.
+
+        Raises:
+            InvalidInputError: and its kinds, when the queries, the labels, a bank or a parameter cannot be used.
+        """
+        options = TuneOptions(
+            methods,
+            betas,
+            measure,
+            folds,
+            candidates,
+            activation_k,
+            nnn_k,
+            iterations,
+            sample_size,
+            seed,
+            backend,
+            progress,
+        )
+        info = self._store.describe(fresh=True)
+        FitSettings(backend=backend).check_backend(info.metric)
+        self._count_items(info)
+        banks = self._load_banks(query_bank, gallery_bank, info, seed)
+        return tune(self._store, self.nearest, info, queries, relevant, banks, options)
 
     # --- status and drop ---------------------------------------------------------------------------------------
 

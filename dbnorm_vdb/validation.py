@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from dbnorm_vdb.banks import Bank
+from dbnorm_vdb.banks import Bank, Vectors
 from dbnorm_vdb.errors import InvalidParameterError
 from dbnorm_vdb.evaluation.gains import Floats, Measure
 from dbnorm_vdb.evaluation.labelled import LabelledQueries
@@ -106,7 +106,7 @@ class Validation:
             worse=int((normalized < raw).sum()),
             candidates=window,
             unknown_count=labelled.unknown,
-            banked_count=0 if query_bank is None else banked_count(query_bank, labelled),
+            banked_count=0 if query_bank is None else banked_count(query_bank, labelled.vectors),
             bank_distance=query_bank and bank_distance(query_bank.vectors, labelled.vectors, statistics.metric),
         )
 
@@ -147,9 +147,9 @@ def lowest_gain(differences: Floats, groups: npt.NDArray[np.int64], *, seed: int
     return float(np.quantile(means, 1 - _CONFIDENCE)), int((sums != 0).sum())
 
 
-def banked_count(bank: Bank, labelled: LabelledQueries) -> int:
+def banked_count(bank: Bank, queries: Vectors) -> int:
     """How many of the queries are vectors of the bank."""
-    asked = [vector.tobytes() for vector in labelled.vectors]
+    asked = [vector.tobytes() for vector in queries]
     wanted = set(asked)
     banked = {row for vector in bank.vectors if (row := vector.tobytes()) in wanted}
     return sum(row in banked for row in asked)
