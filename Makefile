@@ -8,7 +8,7 @@ demo: .venv/.demo  ## hubs before and after, on real data, on the embedded engin
 	$(BIN)/dbnorm-vdb demo $(DEMO)
 
 test: .venv/.test  ## the whole suite
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 4 --dist loadgroup
 
 lint: .venv/.dev  ## format, lint, types, direction of dependencies, compose files
 	$(BIN)/ruff format --check .

@@ -18,7 +18,8 @@ DBNormError
 │   ├── UnsupportedQueryError                a kind of query that normalisation has no meaning for
 │   ├── InvalidJudgementsError               relevance judgements that cannot be read, or that match nothing
 │   ├── InvalidRunError                      ranked results that cannot be read or compared
-│   └── InvalidTargetError                   a command-line URL that names no collection
+│   ├── InvalidTargetError                   a command-line URL that names no collection
+│   └── EventLogError                        an event log that is not there, or lacks the experiment
 ├── StatisticsError                          the statistics stored in the database cannot be used
 │   ├── NotFittedError                       there are none
 │   ├── StatisticsFormatError                they are unreadable, or of another format version
@@ -105,6 +106,10 @@ class InvalidRunError(InvalidInputError):
 
 class InvalidTargetError(InvalidInputError):
     """A command-line URL does not name a collection."""
+
+
+class EventLogError(InvalidInputError):
+    """There is no event log, or not the experiment in it."""
 
 
 class StatisticsError(DBNormError):

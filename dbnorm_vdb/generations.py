@@ -236,11 +236,8 @@ class Generations(Serving, ABC):
         if self._ledger.active() is None:
             raise NotFittedError(f"collection {self._store.collection!r} has no statistics to refresh; call fit()")
         count = self._count_items(info)
-        left_behind = self._ledger.read().writing is not None
-        claim, active = self._claim_active(info)
+        claim, active, unfinished_claim = self._claim_active(info)
         try:
-            if left_behind:  # by a fit that died; the record of it is gone now
-                self._store.discard_generations(keep=active.generation)
             settings = FitSettings.of(active, page_size=page_size, backend=backend)
             banks, log_weights = stored_banks(self._store, active)
             writer = GalleryWriter(self._store, self._ledger, info, claim, settings, execution)
@@ -250,7 +247,7 @@ class Generations(Serving, ABC):
             self._ledger.release(claim)
             raise
         self._remember(statistics)
-        self._clean_up(claim, None)
+        self._clean_up(claim, None, unfinished_claim)
         return RefreshSummary(
             statistics=statistics,
             item_count=statistics.item_count,
@@ -260,8 +257,8 @@ class Generations(Serving, ABC):
             seconds=time.monotonic() - started,
         )
 
-    def _claim_active(self, info: VectorInfo) -> tuple[FitClaim, CollectionStatistics]:
-        """A claim of the active generation, and its statistics as they are once nobody else can change them."""
+    def _claim_active(self, info: VectorInfo) -> tuple[FitClaim, CollectionStatistics, FitClaim | None]:
+        """A claim of the active generation, its statistics once nobody else can change them, and a dead fit's claim."""
         state = self._ledger.read()
         claim = self._ledger.claim(generation=state.active.generation if state.active else None)
         active = self._ledger.active()
@@ -269,15 +266,16 @@ class Generations(Serving, ABC):
             self._ledger.release(claim)
             raise NotFittedError(f"collection {self._store.collection!r} was fitted anew just now; refresh again")
         check_same_vector(active, info, self._store.collection, fitting=False)
-        return claim, active
+        dead = state.writing if state.writing and state.writing.generation != claim.generation else None
+        return claim, active, dead
 
-    def _clean_up(self, claim: FitClaim, useless: int | None) -> None:
-        """Remove a generation that is of no use any more, and what the fit itself left."""
+    def _clean_up(self, claim: FitClaim, useless: int | None, unfinished: FitClaim | None = None) -> None:
+        """Remove a generation that is of no use any more, and what the fit itself left; not an unfinished fit."""
         try:
             self._store.clear_checkpoint(claim.generation)
             if useless is not None:
                 self._store.discard_generation(useless)
-            self._ledger.finish(claim)
+            self._ledger.finish(claim, unfinished)
         except Exception:  # the fit is done and serving; the next one cleans up
             logger.warning("collection %r: fitted, but cleaning up failed", self._store.collection, exc_info=True)
             self._ledger.release(claim)

@@ -80,22 +80,26 @@ class Ledger:
     def activate(self, claim: FitClaim, statistics: CollectionStatistics) -> None:
         """Make a generation the one that searches use: one write. The claim stays, for the cleaning up."""
         state = self._check(claim)
-        known = state.active is not None and state.active.generation == statistics.generation
-        self._write(
-            state.model_copy(update={"active": statistics, "rejected": state.rejected if known else None})
-        )  # a refresh decides nothing anew
+        refreshed = state.active is not None and state.active.generation == statistics.generation
+        rejected = state.rejected if refreshed else None
+        self._write(state.model_copy(update={"active": statistics, "rejected": rejected}))
 
     def reject(self, claim: FitClaim, statistics: CollectionStatistics) -> None:
         """Record a generation that is not to be used: one write. The claim stays, for the cleaning up."""
         self._write(self._check(claim).model_copy(update={"rejected": statistics}))
 
-    def finish(self, claim: FitClaim) -> None:
-        """Let go of the claim of a fit that has cleaned up, and of the bounds that its statistics include."""
+    def finish(self, claim: FitClaim, unfinished: FitClaim | None = None) -> None:
+        """Let go of the claim of a fit that has cleaned up, and of the bounds that its statistics include.
+
+        Args:
+            claim: that is done.
+            unfinished: of a dead fit whose generation is still there: it stays on record.
+        """
         seen_since = claim.since - EXPIRES_AFTER  # whoever stored bounds before that has long written the items
         for key, bounds in _bounds(self._store.read_documents()).items():
             if bounds.generation != claim.generation or bounds.written_at < seen_since:
                 self._store.write_document(key, None)
-        self._write(self._check(claim).model_copy(update={"writing": None}))
+        self._write(self._check(claim).model_copy(update={"writing": unfinished and _released(unfinished)}))
 
     def release(self, claim: FitClaim) -> None:
         """Let go of the claim of a fit that failed, as far as the database still answers."""

@@ -9,6 +9,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
+from functools import partial
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -20,17 +22,18 @@ def read_ahead(pages: Iterator[T], *, threaded: bool) -> Generator[T]:
         yield from pages
         return
     with ThreadPoolExecutor(1, thread_name_prefix="dbnorm-read") as reader:
+        here = copy_context()  # what the client finds in it, it finds in the other thread too
         end: Any = object()
-        upcoming = reader.submit(next, pages, end)
+        upcoming: Future[Any] = reader.submit(here.run, partial(next, pages, end))
         try:
             while (page := upcoming.result()) is not end:
-                upcoming = reader.submit(next, pages, end)
+                upcoming = reader.submit(here.run, partial(next, pages, end))
                 yield page
         finally:
             upcoming.cancel() or upcoming.exception()
             close = getattr(pages, "close", None)
             if close is not None:
-                reader.submit(close).result()
+                reader.submit(here.run, close).result()
 
 
 class WriteBehind:
@@ -53,7 +56,7 @@ class WriteBehind:
         if self._writer is None:
             write(*arguments, **options)
         else:
-            self._pending = self._writer.submit(write, *arguments, **options)
+            self._pending = self._writer.submit(copy_context().run, write, *arguments, **options)
 
     def wait(self) -> None:
         """Return when all is written; raise what went wrong."""

@@ -88,7 +88,7 @@ class Serving:
         Raises:
             StatisticsError: there are some, but not of this vector, or unreadable ones.
         """
-        return self._run(self._statistics()) is not None
+        return self._run(self.statistics_in_use()) is not None
 
     def close(self) -> None:
         """Close the client, if the adapter was made from a command-line target; the user's own is theirs to close."""
@@ -142,7 +142,7 @@ class Serving:
     def _served(self, *, fail_open: bool) -> Steps[CollectionStatistics | None]:
         """The statistics for a search; None where it is to be served raw, since they are absent or unreadable."""
         try:
-            statistics = yield from self._statistics()
+            statistics = yield from self.statistics_in_use()
             trouble = "there are no statistics; call fit(), or method='raw' to say so"
         except StatisticsFormatError as error:
             if not fail_open:
@@ -224,7 +224,7 @@ class Serving:
         assert plan.statistics is not None
         statistics = plan.statistics
         if plan.explained or plan.max_window is not None:
-            statistics = (yield from self._statistics(fresh=True)) or statistics
+            statistics = (yield from self.statistics_in_use(fresh=True)) or statistics
         items, outdated = yield from lookup(found, statistics)
         if outdated:
             newer = yield from self._newer_statistics(statistics)
@@ -235,8 +235,8 @@ class Serving:
 
     # --- the statistics in use ---------------------------------------------------------------------------------
 
-    def _statistics(self, *, fresh: bool = False) -> Steps[CollectionStatistics | None]:
-        """The active statistics, read again after the time to live, or if they have to be fresh."""
+    def statistics_in_use(self, *, fresh: bool = False) -> Steps[CollectionStatistics | None]:
+        """The statistics that searches use, None if there are none: read anew after the time to live, or if `fresh`."""
         with self._lock:
             cached = self._cached
         if not fresh and cached is not None and time.monotonic() - cached[0] < self._ttl:
@@ -265,7 +265,7 @@ class Serving:
             confirmed_at = self._confirmed.get(known.generation, -_CONFIRM_EVERY)
         if time.monotonic() - confirmed_at < _CONFIRM_EVERY:
             return None
-        current = yield from self._statistics(fresh=True)
+        current = yield from self.statistics_in_use(fresh=True)
         if current is not None and current.generation != known.generation:
             return current
         with self._lock:

@@ -1,15 +1,21 @@
-"""Wrapped clients: a client of its own class, whose searches are normalised where a collection has statistics."""
+"""Wrapped clients: a client of its own class, whose searches are normalised where a collection has statistics.
+
+What takes the place of the client's methods is written as steps (`dbnorm_vdb.steps`), for sync and async clients alike.
+"""
 
 from __future__ import annotations
 
+import functools
 import inspect
 import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
-from dbnorm_vdb.errors import NotFittedError, StatisticsError
+from dbnorm_vdb.errors import InvalidParameterError, NotFittedError, StatisticsError
+from dbnorm_vdb.eventloop import run_async
 from dbnorm_vdb.serving import Serving, logger
+from dbnorm_vdb.steps import Steps, Work, run
 
 Adapter = TypeVar("Adapter", bound=Serving)
 Client = TypeVar("Client")
@@ -38,7 +44,7 @@ class WrappedClient(Generic[Client, Adapter]):
         self._without: dict[str, float] = {}
         self._warned_at: dict[str, float] = {}
 
-    def adapter(self, collection: str) -> Adapter | None:
+    def adapter(self, collection: str) -> Steps[Adapter | None]:
         """The adapter of a collection that has statistics.
 
         Where they cannot be read there is none, and a warning, at most once a minute: the client's own call, which
@@ -47,13 +53,13 @@ class WrappedClient(Generic[Client, Adapter]):
         adapter = self._adapters.get(collection)
         try:
             if adapter is not None:
-                if adapter.is_fitted():
+                if (yield from adapter.statistics_in_use()) is not None:
                     return adapter
             elif time.monotonic() - self._without.get(collection, -self._ttl) < self._ttl:
                 return None
             else:
-                adapter = self._make(collection)
-                if adapter is not None and adapter.is_fitted():
+                adapter = yield Work(functools.partial(self._make, collection))
+                if adapter is not None and (yield from adapter.statistics_in_use()) is not None:
                     return self._adapters.setdefault(collection, adapter)
         except Exception as error:  # the clients' errors have no common base class
             self._warn(collection, error)
@@ -95,6 +101,48 @@ def without_options(arguments: Mapping[str, Any], collection: str) -> dict[str, 
     return {name: value for name, value in arguments.items() if name not in OPTIONS}
 
 
+Replacement: TypeAlias = Callable[..., Steps[Any]]
+"""What takes the place of a client's method: (behind, collection name, its other arguments) -> steps to its result."""
+
+
+def wrapped(client: Client, replacements: Mapping[str, Replacement], behind: WrappedClient[Client, Any]) -> Client:
+    """An object of a subclass of the client's class that shares all the client's state.
+
+    Args:
+        client: to be wrapped.
+        replacements: of its methods, by name.
+        behind: what they work with.
+
+    Raises:
+        InvalidParameterError: it is a wrapped client.
+    """
+    if isinstance(client, _SharedState):
+        raise InvalidParameterError("this client is wrapped already")
+    kind = type(client)
+    methods = {name: _method(getattr(kind, name), steps, behind) for name, steps in replacements.items()}
+    made: Client = object.__new__(
+        type(f"Normalized{kind.__name__}", (_SharedState, kind), {"_dbnorm": behind, **methods})
+    )
+    return made
+
+
+def _method(own: Callable[..., Any], steps: Replacement, behind: WrappedClient[Any, Any]) -> Callable[..., Any]:
+    """A method that looks like the client's own and takes the steps instead."""
+    if inspect.iscoroutinefunction(own):
+
+        @functools.wraps(own)
+        async def awaited(self: Any, collection_name: str, *args: Any, **kwargs: Any) -> Any:
+            return await run_async(steps(behind, collection_name, *args, **kwargs), behind.client)
+
+        return awaited
+
+    @functools.wraps(own)
+    def method(self: Any, collection_name: str, *args: Any, **kwargs: Any) -> Any:
+        return run(steps(behind, collection_name, *args, **kwargs), behind.client)
+
+    return method
+
+
 class _SharedState:
     """Attributes of the client that was wrapped, read and written; nothing is the wrapper's own."""
 
@@ -109,15 +157,8 @@ class _SharedState:
     def __delattr__(self, name: str) -> None:
         delattr(self._dbnorm.client, name)
 
+    def close(self, *args: Any, **kwargs: Any) -> Any:
+        return self._dbnorm.client.close(*args, **kwargs)
 
-def wrapped(client: Client, calls: type, behind: WrappedClient[Client, Any]) -> Client:
-    """An object of a subclass of the client's class that shares all the client's state.
-
-    Args:
-        client: to be wrapped.
-        calls: a class with the methods that take the place of the client's; they find `behind` as `_dbnorm`.
-        behind: what they work with.
-    """
-    kind = type(f"Normalized{type(client).__name__}", (calls, _SharedState, type(client)), {"_dbnorm": behind})
-    made: Client = object.__new__(kind)
-    return made
+    def __del__(self) -> None:
+        """Nothing: the client that was wrapped closes itself."""

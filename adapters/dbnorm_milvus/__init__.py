@@ -8,7 +8,8 @@ except ImportError as error:
     raise MissingDependencyError("pymilvus", "milvus", "dbnorm_milvus") from error
 
 from dbnorm_milvus.adapter import MilvusAdapter
+from dbnorm_milvus.asynchronous import AsyncMilvusAdapter
 from dbnorm_milvus.folded import FoldedMilvusAdapter
 from dbnorm_milvus.wrapping import wrap
 
-__all__ = ["FoldedMilvusAdapter", "MilvusAdapter", "wrap"]
+__all__ = ["AsyncMilvusAdapter", "FoldedMilvusAdapter", "MilvusAdapter", "wrap"]

@@ -154,7 +154,7 @@ class MilvusAdapter(NormalizedCollection):
             UnsupportedQueryError: grouping, rankers, sparse or text queries: use the client, or `method="raw"`.
             NotFittedError, UnsupportedMethodError: `method` asks for what the statistics cannot serve.
         """
-        steps = self._search_rows(
+        steps = self.search_steps(
             False,
             data,
             filter,
@@ -174,9 +174,9 @@ class MilvusAdapter(NormalizedCollection):
 
     def search_explained(self, *args: Any, **kwargs: Any) -> Explained[Any]:
         """`search`, and how its results came about: distances and ranks before and after, and the certificates."""
-        return self._run(self._search_rows(True, *args, **kwargs))
+        return self._run(self.search_steps(True, *args, **kwargs))
 
-    def _search_rows(
+    def search_steps(
         self,
         explained: bool,
         data: Any = None,
@@ -194,6 +194,7 @@ class MilvusAdapter(NormalizedCollection):
         max_candidates: int | None = None,
         **kwargs: Any,
     ) -> Steps[Explained[Any]]:
+        """The steps of `search` and `search_explained`."""
         params = dict(search_params or {})
         offset = kwargs.get("offset", params.get("offset")) or 0
         plan = yield from self._plan(
@@ -377,7 +378,7 @@ class MilvusAdapter(NormalizedCollection):
         fields = (yield Work(lambda: self._store.payload_fields)) if with_payload else [key]
         options: dict[str, Any] = {"candidates": candidates, "method": method, "exact": exact}
         batches = [vectors[start : start + _BATCH].tolist() for start in range(0, len(vectors), _BATCH)]
-        answers = yield Each([self._search_rows(False, batch, "", limit, fields, **options) for batch in batches])
+        answers = yield Each([self.search_steps(False, batch, "", limit, fields, **options) for batch in batches])
         found: list[list[Hit]] = []
         for answer in answers:
             for hits in answer.result:

@@ -138,7 +138,7 @@ class MilvusFoldTarget(FoldTarget):
 
     def pages(self, size: int, statistics: CollectionStatistics) -> Iterator[FoldPage]:
         for partition in self._partitions:
-            for rows in self._store.scan(self._store.collection, size, self._fields, partition=partition):
+            for rows in self._store.scan(self._store.collection, self._key, size, self._fields, partition=partition):
                 yield self._page([_Row(dict(row), partition) for row in rows], statistics)
 
     def fetch(self, ids: Sequence[ItemId], statistics: CollectionStatistics) -> FoldPage:
@@ -205,7 +205,7 @@ class MilvusFoldTarget(FoldTarget):
         ]
 
     def ids(self) -> Iterator[list[ItemId]]:
-        for rows in self._store.scan(self.name, _IDS_PAGE, [self._key]):
+        for rows in self._store.scan(self.name, self._key, _IDS_PAGE):
             yield [row[self._key] for row in rows]
 
     def count(self) -> int:

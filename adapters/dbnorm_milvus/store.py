@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from grpc import RpcError
 from pymilvus import DataType, MilvusClient, MilvusException
 
 from dbnorm_milvus.results import SAME_SCALE
@@ -57,6 +58,9 @@ _WRITE_BATCH = 1000
 _LOOKUP_BATCH = 1000
 _IDS_PAGE = 10_000
 _LARGEST_PAGE = 16_384
+_IN_ORDER = {"iterator": "True", "reduce_stop_for_best": "True"}
+"""What makes the server return the rows of the lowest keys, in their order."""
+
 _CHECKPOINT_PART = 60_000  # a JSON value may have 65 536 bytes
 
 
@@ -160,11 +164,11 @@ class MilvusStore(Store):
     def pages(self, size: int, *, after: ItemId | None = None) -> Iterator[Page]:
         info = self.describe()
         expression = "" if after is None else f"{self.primary_field} > {literal(after)}"
-        for rows in self.scan(self.collection, size, [self.primary_field, info.name], expression):
+        for rows in self.scan(self.collection, self.primary_field, size, [info.name], expression):
             yield self._page(rows)
 
     def ids(self) -> Iterator[list[ItemId]]:
-        for rows in self.scan(self.collection, _IDS_PAGE, [self.primary_field]):
+        for rows in self.scan(self.collection, self.primary_field, _IDS_PAGE):
             yield [row[self.primary_field] for row in rows]
 
     def fetch(self, ids: Sequence[ItemId]) -> Page:
@@ -196,24 +200,37 @@ class MilvusStore(Store):
         return Page([row[self.primary_field] for row in there], vectors)
 
     def scan(
-        self, collection: str, size: int, fields: Sequence[str], expression: str = "", *, partition: str | None = None
+        self,
+        collection: str,
+        key: str,
+        size: int,
+        fields: Sequence[str] = (),
+        expression: str = "",
+        *,
+        partition: str | None = None,
     ) -> Iterator[list[Any]]:
-        """All rows in pages. One strong read brings the node up to date; the pages then need not wait."""
+        """These fields, and the primary `key`, of all rows in the order of that, in pages.
+
+        What the client's `query_iterator` does, which its async form lacks. One strong read brings the node up to
+        date; the pages then need not wait. A page may be short, and the next one not: a server stops where one of its
+        segments ends.
+        """
         self.count_of(collection)
-        iterator = self.client.query_iterator(
+        size = min(size, _LARGEST_PAGE)
+        left = f"({expression}) and " if expression else ""
+        beyond = expression
+        while rows := self.client.query(
             collection,
+            filter=beyond,
+            output_fields=list({key: None, **dict.fromkeys(fields)}),
             partition_names=None if partition is None else [partition],
-            batch_size=min(size, _LARGEST_PAGE),
-            filter=expression,
-            output_fields=list(fields),
-            consistency_level="Bounded",
+            limit=size,
             strict_float32=True,  # vectors as arrays: half the time
-        )
-        try:
-            while rows := iterator.next():
-                yield rows
-        finally:
-            iterator.close()
+            **_IN_ORDER,
+        ):
+            for start in range(0, len(rows), size):  # the server may return more than asked for
+                yield rows[start : start + size]
+            beyond = f"{left}{key} > {literal(rows[-1][key])}"
 
     # --- the collection level ----------------------------------------------------------------------------------
 
@@ -286,14 +303,20 @@ class MilvusStore(Store):
         self.client.create_collection(
             self._items_of(generation),
             schema=item_schema(self.client, self._primary, columns),
-            index_params=self._flat_index("biases"),
             consistency_level="Bounded",
         )
+        self._make_flat_index(self._items_of(generation), "biases")
+        self.client.load_collection(self._items_of(generation))
 
-    def _flat_index(self, field: str) -> Any:
+    def _make_flat_index(self, collection: str, field: str) -> None:
         index = self.client.prepare_index_params()
         index.add_index(field, index_type="FLAT", metric_type="L2")
-        return index
+        try:
+            self.client.create_index(collection, index)
+        except RpcError:
+            # Milvus Lite makes it and then lacks the call by which the async client waits for it
+            if not self.client.list_indexes(collection):
+                raise
 
     def write_bank(self, generation: int, bank: str, vectors: Vectors, log_weights: Floats | None) -> None:
         first = first_bank_id(bank)
@@ -318,9 +341,9 @@ class MilvusStore(Store):
     def _bank_rows(self, generation: int, bank: str, fields: Sequence[str]) -> list[Any]:
         name = self._banks_of(generation)
         if not self.client.list_indexes(name):
-            self.client.create_index(name, self._flat_index("vector"))
+            self._make_flat_index(name, "vector")
         self._load(name)
-        return [row for page in self.scan(name, _LOOKUP_BATCH, fields, f'bank == "{bank}"') for row in page]
+        return [row for page in self.scan(name, "id", _LOOKUP_BATCH, fields, f'bank == "{bank}"') for row in page]
 
     def write_items(
         self,
@@ -380,7 +403,7 @@ class MilvusStore(Store):
         parts: list[ItemStatistics] = []
         with self._unless_replaced(name):
             if self._load(name):
-                for rows in self.scan(name, _IDS_PAGE, sorted(ITEM_FIELDS), f"generation == {generation}"):
+                for rows in self.scan(name, "item", _IDS_PAGE, sorted(ITEM_FIELDS), f"generation == {generation}"):
                     page_ids, part = items_of(rows, columns)
                     ids += page_ids
                     parts.append(part)
@@ -422,7 +445,7 @@ class MilvusStore(Store):
     def discard_orphans(self, generation: int) -> int:
         name, removed = self._items_of(generation), 0
         self.count_of(self.collection)  # as in `_scan`: one strong read
-        for rows in self.scan(name, _LOOKUP_BATCH, ["item"], f"generation == {generation}"):
+        for rows in self.scan(name, "item", _LOOKUP_BATCH, expression=f"generation == {generation}"):
             ids = [row["item"] for row in rows]
             left = self.client.query(
                 self.collection,

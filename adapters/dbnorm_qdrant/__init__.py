@@ -8,7 +8,8 @@ except ImportError as error:
     raise MissingDependencyError("qdrant-client", "qdrant", "dbnorm_qdrant") from error
 
 from dbnorm_qdrant.adapter import QdrantAdapter
+from dbnorm_qdrant.asynchronous import AsyncQdrantAdapter
 from dbnorm_qdrant.folded import FoldedQdrantAdapter
 from dbnorm_qdrant.wrapping import wrap
 
-__all__ = ["FoldedQdrantAdapter", "QdrantAdapter", "wrap"]
+__all__ = ["AsyncQdrantAdapter", "FoldedQdrantAdapter", "QdrantAdapter", "wrap"]

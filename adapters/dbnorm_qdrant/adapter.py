@@ -226,7 +226,8 @@ class QdrantAdapter(QdrantGroups):
             models.QueryRequest(query=vector, limit=limit, with_payload=with_payload) for vector in vectors.tolist()
         ]
         batches = [requests[start : start + _BATCH] for start in range(0, len(requests), _BATCH)]
-        found = yield Each([self._query_batch(False, batch, candidates, method, exact, None, {}) for batch in batches])
+        options: dict[str, Any] = {"candidates": candidates, "method": method, "exact": exact}
+        found = yield Each([self.query_batch_points_steps(False, batch, **options) for batch in batches])
         responses = [response for batch in found for response in batch.result]
         return [[Hit(point.id, point.score, point.payload or {}) for point in one.points] for one in responses]
 

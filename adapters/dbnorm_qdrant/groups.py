@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from qdrant_client import models
@@ -56,42 +56,43 @@ class QdrantGroups(QdrantSearches):
             UnsupportedQueryError: prefetch, fusion, recommendation, ...: use the client, or `method="raw"`.
             NotFittedError, UnsupportedMethodError: `method` asks for what the statistics cannot serve.
         """
-        return self._run(
-            self._query_groups(
-                group_by,
-                query,
-                using,
-                prefetch,
-                query_filter,
-                search_params,
-                limit,
-                group_size,
-                with_payload,
-                with_vectors,
-                score_threshold,
-                candidates,
-                method,
-                kwargs,
-            )
+        steps = self.query_points_groups_steps(
+            group_by,
+            query,
+            using,
+            prefetch,
+            query_filter,
+            search_params,
+            limit,
+            group_size,
+            with_payload,
+            with_vectors,
+            score_threshold,
+            candidates=candidates,
+            method=method,
+            **kwargs,
         )
+        return self._run(steps)
 
-    def _query_groups(
+    def query_points_groups_steps(
         self,
         group_by: str,
-        query: Any,
-        using: str | None,
-        prefetch: Any,
-        query_filter: Any,
-        search_params: Any,
-        limit: int,
-        group_size: int,
-        with_payload: Any,
-        with_vectors: bool | list[str],
-        score_threshold: float | None,
-        candidates: int | None,
-        method: str | Method | None,
-        kwargs: Mapping[str, Any],
+        query: Any = None,
+        using: str | None = None,
+        prefetch: Any = None,
+        query_filter: Any = None,
+        search_params: Any = None,
+        limit: int = 10,
+        group_size: int = 3,
+        with_payload: Any = True,
+        with_vectors: bool | list[str] = False,
+        score_threshold: float | None = None,
+        *,
+        candidates: int | None = None,
+        method: str | Method | None = None,
+        **kwargs: Any,
     ) -> Steps[models.GroupsResult]:
+        """The steps of `query_points_groups`."""
         wanted = check_count(limit, what="limit") * check_count(group_size, what="group_size")
         plan = yield from self._plan(limit=wanted, candidates=candidates, method=method)
         selector = rest_selector(with_payload)

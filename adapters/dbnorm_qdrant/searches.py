@@ -87,7 +87,7 @@ class QdrantSearches(NormalizedCollection):
             NotFittedError, UnsupportedMethodError: `method` asks for what the statistics cannot serve, or
                 `execution="server"` for what the server cannot compute.
         """
-        steps = self._query_points(
+        steps = self.query_points_steps(
             False,
             query,
             using,
@@ -110,9 +110,9 @@ class QdrantSearches(NormalizedCollection):
 
     def query_points_explained(self, *args: Any, **kwargs: Any) -> Explained[models.QueryResponse]:
         """`query_points`, and how its result came about: scores and ranks before and after, and the certificate."""
-        return self._run(self._query_points(True, *args, **kwargs))
+        return self._run(self.query_points_steps(True, *args, **kwargs))
 
-    def _query_points(
+    def query_points_steps(
         self,
         explained: bool,
         query: Any = None,
@@ -133,6 +133,7 @@ class QdrantSearches(NormalizedCollection):
         execution: str | None = None,
         **kwargs: Any,
     ) -> Steps[Explained[models.QueryResponse]]:
+        """The steps of `query_points` and `query_points_explained`."""
         plan = yield from self._plan(
             limit=limit,
             offset=offset or 0,
@@ -171,7 +172,7 @@ class QdrantSearches(NormalizedCollection):
             ranked = yield from self._query_on_server(plan, {**arguments, **of_the_result})
             if ranked is None:
                 return (
-                    yield from self._query_points(
+                    yield from self.query_points_steps(
                         explained,
                         query,
                         using,
@@ -221,7 +222,15 @@ class QdrantSearches(NormalizedCollection):
             candidates, method, exact, max_candidates: of all requests, as in `query_points`.
             **kwargs: what else the client takes (`consistency`, `timeout`), handed on.
         """
-        steps = self._query_batch(False, requests, candidates, method, exact, max_candidates, kwargs)
+        steps = self.query_batch_points_steps(
+            False,
+            requests,
+            candidates=candidates,
+            method=method,
+            exact=exact,
+            max_candidates=max_candidates,
+            **kwargs,
+        )
         return self._run(result_of(steps))
 
     def query_batch_points_explained(
@@ -235,18 +244,30 @@ class QdrantSearches(NormalizedCollection):
         **kwargs: Any,
     ) -> Explained[list[models.QueryResponse]]:
         """`query_batch_points`, and how its results came about, request by request."""
-        return self._run(self._query_batch(True, requests, candidates, method, exact, max_candidates, kwargs))
+        return self._run(
+            self.query_batch_points_steps(
+                True,
+                requests,
+                candidates=candidates,
+                method=method,
+                exact=exact,
+                max_candidates=max_candidates,
+                **kwargs,
+            )
+        )
 
-    def _query_batch(
+    def query_batch_points_steps(
         self,
         explained: bool,
         requests: Sequence[models.QueryRequest],
-        candidates: int | None,
-        method: str | Method | None,
-        exact: bool,
-        max_candidates: int | None,
-        kwargs: Mapping[str, Any],
+        *,
+        candidates: int | None = None,
+        method: str | Method | None = None,
+        exact: bool = False,
+        max_candidates: int | None = None,
+        **kwargs: Any,
     ) -> Steps[Explained[list[models.QueryResponse]]]:
+        """The steps of `query_batch_points` and `query_batch_points_explained`."""
         alike: dict[tuple[Any, Any], list[int]] = {}
         for row, request in enumerate(requests):
             alike.setdefault((request.limit, request.offset), []).append(row)

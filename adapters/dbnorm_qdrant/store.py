@@ -9,6 +9,7 @@ from uuid import UUID
 
 import numpy as np
 from qdrant_client import QdrantClient, models
+from qdrant_client.local.async_qdrant_local import AsyncQdrantLocal
 from qdrant_client.local.qdrant_local import QdrantLocal
 
 from dbnorm_qdrant.payload import generation_key, is_ours, item_payloads, item_statistics
@@ -72,7 +73,7 @@ class QdrantStore(Store):
 
     @property
     def concurrent(self) -> bool:
-        return not isinstance(self.client._client, QdrantLocal)
+        return not isinstance(self.client._client, (QdrantLocal, AsyncQdrantLocal))
 
     # --- reading -----------------------------------------------------------------------------------------------
 

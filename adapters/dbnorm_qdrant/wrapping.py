@@ -1,25 +1,30 @@
-"""`wrap`: a `QdrantClient` whose searches are normalised on collections that have statistics."""
+"""`wrap`: a Qdrant client whose searches are normalised on collections that have statistics."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from functools import partial
+from typing import Any, TypeAlias, TypeVar
 
-from qdrant_client import QdrantClient, models
+from qdrant_client import AsyncQdrantClient, QdrantClient, models
 
 from dbnorm_qdrant.adapter import QdrantAdapter
+from dbnorm_qdrant.asynchronous import BridgedAdapter
 from dbnorm_qdrant.store import QdrantStore
 from dbnorm_vdb.errors import InvalidParameterError
+from dbnorm_vdb.eventloop import Bridge
 from dbnorm_vdb.ledger import Ledger
 from dbnorm_vdb.serving import DEFAULT_STATISTICS_TTL
-from dbnorm_vdb.wrapping import WrappedClient, without_options, wrapped
+from dbnorm_vdb.steps import Steps, Work, call
+from dbnorm_vdb.wrapping import Replacement, WrappedClient, without_options, wrapped
+
+Client = TypeVar("Client", QdrantClient, AsyncQdrantClient)
+Behind: TypeAlias = WrappedClient[Any, QdrantAdapter]
 
 _NO_VECTOR = (type(None), models.OrderByQuery, models.SampleQuery)
 
 
-def wrap(
-    client: QdrantClient, *, statistics_ttl: float = DEFAULT_STATISTICS_TTL, execution: str = "client"
-) -> QdrantClient:
+def wrap(client: Client, *, statistics_ttl: float = DEFAULT_STATISTICS_TTL, execution: str = "client") -> Client:
     """A client that can stand wherever the given one can, and normalises what searches a fitted vector.
 
     It is an instance of a subclass of the client's class and shares all its state: closing one closes both. On
@@ -29,83 +34,84 @@ def wrap(
     vector that has no normalised form (prefetch, recommendation, ...) is refused; `method="raw"` lets it pass.
 
     Args:
-        client: the user's own.
+        client: the user's own `QdrantClient` or `AsyncQdrantClient`.
         statistics_ttl: see `QdrantAdapter`; also after how long a collection is seen to be fitted.
         execution: see `QdrantAdapter`.
 
     Example:
         >>> client = wrap(QdrantClient("http://localhost:6333"))  # doctest: +SKIP
     """
-    if not isinstance(client, QdrantClient):
-        raise InvalidParameterError(f"wrap() takes a QdrantClient, got {type(client).__name__}")
-    if isinstance(client, _Calls):
-        raise InvalidParameterError("this client is wrapped already")
+    if not isinstance(client, (QdrantClient, AsyncQdrantClient)):
+        raise InvalidParameterError(f"wrap() takes a QdrantClient or AsyncQdrantClient, got {type(client).__name__}")
+    blocking: Any = client if isinstance(client, QdrantClient) else Bridge(client)
+    kind = QdrantAdapter if isinstance(client, QdrantClient) else BridgedAdapter
 
     def make(collection: str) -> QdrantAdapter | None:
-        active = Ledger(QdrantStore(client, collection, None)).active()
+        active = Ledger(QdrantStore(blocking, collection, None)).active()
         if active is None:
             return None
-        return QdrantAdapter(client, collection, active.vector, statistics_ttl=statistics_ttl, execution=execution)
+        return kind(blocking, collection, active.vector, statistics_ttl=statistics_ttl, execution=execution)
 
-    return wrapped(client, _Calls, WrappedClient(client, make, statistics_ttl))
+    return wrapped(client, _REPLACEMENTS, WrappedClient(client, make, statistics_ttl))
 
 
-class _Calls:
-    """What takes the place of the client's own methods."""
+def _query_points(behind: Behind, collection_name: str, *args: Any, **kwargs: Any) -> Steps[Any]:
+    arguments = behind.bound("query_points", collection_name, args, kwargs)
+    adapter = yield from behind.adapter(collection_name)
+    if adapter is None or not _concerns(adapter, arguments):
+        options = without_options({**arguments, "method": None} if adapter else arguments, collection_name)
+        return (yield from call("query_points", collection_name, **options))
+    return (yield from adapter.query_points_steps(False, **arguments)).result
 
-    _dbnorm: WrappedClient[QdrantClient, QdrantAdapter]
 
-    def query_points(self, collection_name: str, *args: Any, **kwargs: Any) -> models.QueryResponse:
-        behind = self._dbnorm
-        arguments = behind.bound("query_points", collection_name, args, kwargs)
-        adapter = behind.adapter(collection_name)
-        if adapter is None or not _concerns(adapter, arguments):
-            options = without_options({**arguments, "method": None} if adapter else arguments, collection_name)
-            return behind.client.query_points(collection_name, **options)
-        return adapter.query_points(**arguments)
+def _query_batch_points(
+    behind: Behind, collection_name: str, requests: Sequence[models.QueryRequest], *args: Any, **kwargs: Any
+) -> Steps[Any]:
+    arguments = behind.bound("query_batch_points", collection_name, (requests, *args), kwargs)
+    del arguments["requests"]
+    adapter = yield from behind.adapter(collection_name)
+    if adapter is None:
+        options = without_options(arguments, collection_name)
+        return (yield from call("query_batch_points", collection_name, requests, **options))
+    arguments.pop("execution", None)
+    rows = [row for row, request in enumerate(requests) if _concerns(adapter, vars(request))]
+    others = [row for row in range(len(requests)) if row not in set(rows)]
+    answers: dict[int, models.QueryResponse] = {}
+    if rows:
+        ours = yield from adapter.query_batch_points_steps(False, [requests[row] for row in rows], **arguments)
+        answers |= zip(rows, ours.result, strict=True)
+    if others:
+        options = without_options({**arguments, "method": None}, collection_name)
+        asked = [requests[row] for row in others]
+        theirs = yield from call("query_batch_points", collection_name, asked, **options)
+        answers |= zip(others, theirs, strict=True)
+    return [answers[row] for row in range(len(requests))]
 
-    def query_batch_points(
-        self, collection_name: str, requests: Sequence[models.QueryRequest], *args: Any, **kwargs: Any
-    ) -> list[models.QueryResponse]:
-        behind = self._dbnorm
-        arguments = behind.bound("query_batch_points", collection_name, (requests, *args), kwargs)
-        del arguments["requests"]
-        adapter = behind.adapter(collection_name)
-        if adapter is None:
-            options = without_options(arguments, collection_name)
-            return behind.client.query_batch_points(collection_name, requests, **options)
-        arguments.pop("execution", None)
-        rows = [row for row, request in enumerate(requests) if _concerns(adapter, vars(request))]
-        others = [row for row in range(len(requests)) if row not in set(rows)]
-        answers: dict[int, models.QueryResponse] = {}
-        if rows:
-            ours = adapter.query_batch_points([requests[row] for row in rows], **arguments)
-            answers |= zip(rows, ours, strict=True)
-        if others:
-            options = without_options({**arguments, "method": None}, collection_name)
-            theirs = behind.client.query_batch_points(collection_name, [requests[row] for row in others], **options)
-            answers |= zip(others, theirs, strict=True)
-        return [answers[row] for row in range(len(requests))]
 
-    def query_points_groups(self, collection_name: str, *args: Any, **kwargs: Any) -> models.GroupsResult:
-        behind = self._dbnorm
-        arguments = behind.bound("query_points_groups", collection_name, args, kwargs)
-        adapter = behind.adapter(collection_name)
-        if adapter is None or not _concerns(adapter, arguments):
-            options = without_options({**arguments, "method": None} if adapter else arguments, collection_name)
-            return behind.client.query_points_groups(collection_name, **options)
-        arguments.pop("execution", None)
-        return adapter.query_points_groups(**arguments)
+def _query_points_groups(behind: Behind, collection_name: str, *args: Any, **kwargs: Any) -> Steps[Any]:
+    arguments = behind.bound("query_points_groups", collection_name, args, kwargs)
+    adapter = yield from behind.adapter(collection_name)
+    if adapter is None or not _concerns(adapter, arguments):
+        options = without_options({**arguments, "method": None} if adapter else arguments, collection_name)
+        return (yield from call("query_points_groups", collection_name, **options))
+    arguments.pop("execution", None)
+    return (yield from adapter.query_points_groups_steps(**arguments))
 
-    def upsert(self, collection_name: str, *args: Any, **kwargs: Any) -> models.UpdateResult:
-        behind = self._dbnorm
-        adapter = behind.adapter(collection_name)
-        if adapter is None:
-            return behind.client.upsert(collection_name, *args, **kwargs)
-        return adapter.upsert(**behind.bound("upsert", collection_name, args, kwargs))
 
-    def __del__(self) -> None:
-        """Nothing: the client that was wrapped closes itself."""
+def _upsert(behind: Behind, collection_name: str, *args: Any, **kwargs: Any) -> Steps[Any]:
+    adapter = yield from behind.adapter(collection_name)
+    if adapter is None:
+        return (yield from call("upsert", collection_name, *args, **kwargs))
+    arguments = behind.bound("upsert", collection_name, args, kwargs)
+    return (yield Work(partial(adapter.upsert, **arguments)))
+
+
+_REPLACEMENTS: dict[str, Replacement] = {
+    "query_points": _query_points,
+    "query_batch_points": _query_batch_points,
+    "query_points_groups": _query_points_groups,
+    "upsert": _upsert,
+}
 
 
 def _concerns(adapter: QdrantAdapter, request: Any) -> bool:

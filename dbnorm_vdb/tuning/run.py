@@ -170,9 +170,11 @@ def _tune_labelled(
 def _held_out(
     tried: Tried, values: Mapping[str, Any], objective: str, labelled: LabelledQueries, options: TuneOptions
 ) -> HeldOut:
-    chosen = cross_validated(tried.settings, values[objective], labelled.groups, folds=options.folds, seed=options.seed)
-    columns = np.arange(len(chosen))
-    gains = values[objective][chosen, columns] - values[objective][0]
+    chosen, fold_of = cross_validated(
+        tried.settings, values[objective], labelled.groups, folds=options.folds, seed=options.seed
+    )
+    rows, columns = chosen[fold_of], np.arange(len(fold_of))
+    gains = values[objective][rows, columns] - values[objective][0]
     return HeldOut(
         folds=options.folds,
         figures={name: float(of[rows, columns].mean()) for name, of in values.items()},

@@ -111,18 +111,6 @@ def assert_it_goes_on(engine: Engine, collection: str, method: str) -> None:
     assert fresh._store.read_checkpoint(resumed.statistics.generation) is None
 
 
-@pytest.mark.parametrize("quick_collection", ["integers"], indirect=True)
-def test_a_refresh_removes_what_an_interrupted_fit_left(quick_engine: Engine, quick_collection: str) -> None:
-    """Its claim takes the place of the dead fit's, so that no later fit would know."""
-    adapter = quick_engine.adapter(quick_collection)
-    fit(adapter)
-    before = quick_engine.snapshot(quick_collection)["collections"]
-    interrupt(adapter, 30, query_beta=33.0)
-    adapter.refresh()
-    assert quick_engine.snapshot(quick_collection)["collections"] == before
-    assert fit(adapter, query_beta=33.0).item_count == 60
-
-
 def test_another_fit_starts_afresh(quick_engine: Engine, quick_collection: str) -> None:
     adapter = quick_engine.adapter(quick_collection)
     for settings in ({"query_beta": 33.0}, {"activation_k": 2}, {"method": "is"}):
@@ -131,6 +119,17 @@ def test_another_fit_starts_afresh(quick_engine: Engine, quick_collection: str) 
         assert (summary.resumed_count, summary.item_count) == (0, 60), settings
     interrupt(adapter, 30)
     assert fit(quick_engine.adapter(quick_collection), resume=False).resumed_count == 0
+
+
+def test_an_interrupted_fit_is_remembered_across_a_refresh(quick_engine: Engine, quick_collection: str) -> None:
+    adapter = quick_engine.adapter(quick_collection)
+    fit(adapter, query_beta=7.0)
+    for settings, resumed in (({}, 30), ({"query_beta": 33.0}, 0)):
+        interrupt(adapter, 30)
+        served = adapter.refresh().statistics.generation
+        assert adapter.status().active.generation == served
+        summary = fit(quick_engine.adapter(quick_collection), **settings)
+        assert (summary.resumed_count, summary.item_count) == (resumed, 60)
 
 
 def test_what_was_written_after_the_last_checkpoint_is_written_again(

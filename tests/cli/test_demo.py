@@ -16,7 +16,7 @@ from dbnorm_vdb.demo.run import tune
 @pytest.fixture(scope="module")
 def report() -> dict[str, dict[str, dict[str, dict[str, float]]]]:
     result = subprocess.run(
-        [sys.executable, "-m", "dbnorm_vdb", "demo", "--json"], capture_output=True, text=True, check=True, timeout=400
+        [sys.executable, "-m", "dbnorm_vdb", "demo", "--json"], capture_output=True, text=True, check=True, timeout=900
     )
     document: dict[str, dict[str, dict[str, dict[str, float]]]] = json.loads(result.stdout)
     return document

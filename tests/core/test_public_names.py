@@ -61,6 +61,7 @@ ERRORS = {
     "InvalidJudgementsError": ("InvalidInputError", ValueError),
     "InvalidRunError": ("InvalidInputError", ValueError),
     "InvalidTargetError": ("InvalidInputError", ValueError),
+    "EventLogError": ("InvalidInputError", ValueError),
     "StatisticsError": ("DBNormError", Exception),
     "NotFittedError": ("StatisticsError", Exception),
     "StatisticsFormatError": ("StatisticsError", Exception),

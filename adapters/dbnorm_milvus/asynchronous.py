@@ -1,0 +1,55 @@
+"""AsyncMilvusAdapter: `MilvusAdapter` for an `AsyncMilvusClient`."""
+
+from __future__ import annotations
+
+from pymilvus import AsyncMilvusClient
+
+from dbnorm_milvus.adapter import DEFAULT_CACHE_BYTES, MilvusAdapter
+from dbnorm_vdb.asynchronous import AsyncCollection, Awaited, awaited, threaded
+from dbnorm_vdb.eventloop import Bridge
+from dbnorm_vdb.serving import DEFAULT_STATISTICS_TTL
+
+
+class AsyncMilvusAdapter(AsyncCollection):
+    """A Milvus collection whose searches are normalised, for an `AsyncMilvusClient`: `MilvusAdapter`, awaited.
+
+    Args:
+        client, collection_name, vector_field, on_missing, statistics_ttl, cache_bytes: see `MilvusAdapter`.
+
+    Example:
+        >>> images = AsyncMilvusAdapter(client, "images")  # doctest: +SKIP
+        >>> await images.fit(query_bank=captions, gallery_bank=5000)  # doctest: +SKIP
+        >>> await images.search(data=[vector], limit=10, output_fields=["title"])  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        client: AsyncMilvusClient,
+        collection_name: str,
+        vector_field: str | None = None,
+        *,
+        on_missing: str = "raw",
+        statistics_ttl: float = DEFAULT_STATISTICS_TTL,
+        cache_bytes: int = DEFAULT_CACHE_BYTES,
+    ) -> None:
+        self.client = client
+        self._inner = BridgedAdapter(
+            Bridge(client),
+            collection_name,
+            vector_field,
+            on_missing=on_missing,
+            statistics_ttl=statistics_ttl,
+            cache_bytes=cache_bytes,
+        )
+
+    # mypy takes "self" for an argument that may be passed by name
+    search = awaited(MilvusAdapter.search)  # type: ignore[arg-type]
+    search_explained = awaited(MilvusAdapter.search_explained)
+    nearest = awaited(MilvusAdapter.nearest)
+    rerank = awaited(MilvusAdapter.rerank)
+    upsert = threaded(MilvusAdapter.upsert)  # type: ignore[arg-type]
+    insert = threaded(MilvusAdapter.insert)  # type: ignore[arg-type]
+
+
+class BridgedAdapter(Awaited, MilvusAdapter):
+    """What does the work of an async adapter."""
