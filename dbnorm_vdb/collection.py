@@ -14,18 +14,22 @@ from dbnorm_vdb.errors import InvalidParameterError, NotFittedError
 from dbnorm_vdb.fitting import FitSettings
 from dbnorm_vdb.folding import check_foldable
 from dbnorm_vdb.generations import BankInput, Generations
+from dbnorm_vdb.likeness import LEAST, bank_distance
 from dbnorm_vdb.methods import Method
 from dbnorm_vdb.parameters import check_count
 from dbnorm_vdb.serving import check_same_vector
+from dbnorm_vdb.statistics import CollectionStatistics
+from dbnorm_vdb.store import VectorInfo
 from dbnorm_vdb.summaries import FoldSummary, Status
 from dbnorm_vdb.targets import Target
 from dbnorm_vdb.tuning import BetaInput, TuneOptions, TuneResult, tune
 from dbnorm_vdb.validation import DEFAULT_MEASURE
+from dbnorm_vdb.verdicts import BankDistance
 from dbnorm_vdb.writing import Execution, Progress
 
 
 class NormalizedCollection(Generations, ABC):
-    """A collection with DBNorm: fit, refresh, status, drop. Base of the adapters, which add the engine's own search."""
+    """A collection with DBNorm: fit, tune, status, drop. Base of the adapters, which add the engine's own search."""
 
     # --- a folded copy -----------------------------------------------------------------------------------------
 
@@ -153,18 +157,29 @@ class NormalizedCollection(Generations, ABC):
 
     # --- status and drop ---------------------------------------------------------------------------------------
 
-    def status(self, query_bank: BankInput | None = None, gallery_bank: BankInput | None = None) -> Status:
+    def status(
+        self,
+        query_bank: BankInput | None = None,
+        gallery_bank: BankInput | None = None,
+        *,
+        queries: BankInput | None = None,
+    ) -> Status:
         """What is stored for this collection, and how many of its items it covers.
 
         Args:
             query_bank: the query bank in use today; `changed_banks` says whether it is still the fitted one.
             gallery_bank: the same for the gallery bank.
+            queries: a sample of the queries that are served today, 10 or more, better 200; `bank_distance` says how
+                far they are from the fitted query bank.
 
         Raises:
             StatisticsFormatError: what is stored is unreadable or of another format version.
+            NotFittedError: `queries` are given, and there is no fitted query bank to compare them with.
+            InvalidInputError: and its kinds, when a bank or the queries cannot be used.
         """
         info = self._store.describe(fresh=True)
         state = self._ledger.read()
+        distance = None if queries is None else self._distance(state.active, queries, info)
         given = {"query": query_bank, "gallery": gallery_bank}
         fitted = state.active.banks if state.active else {}
         changed = [
@@ -185,7 +200,22 @@ class NormalizedCollection(Generations, ABC):
             rejected=state.rejected,
             writing=state.writing,
             changed_banks=changed,
+            bank_distance=distance,
         )
+
+    def _distance(self, active: CollectionStatistics | None, queries: BankInput, info: VectorInfo) -> BankDistance:
+        """Of queries from the fitted query bank."""
+        given = Bank.of(queries, what="status queries", dimension=info.dimension)
+        if active is None or active.query is None:
+            raise NotFittedError(
+                f"collection {self._store.collection!r} has no fitted query bank to compare queries with; call fit()"
+            )
+        found = bank_distance(self._store.read_bank(active.generation, "query")[0], given.vectors, active.metric)
+        if found is None:
+            raise InvalidParameterError(
+                f"{len(given)} queries and {active.query.size} bank vectors are too few to compare; each needs {LEAST}"
+            )
+        return found
 
     def drop(self) -> None:
         """Remove everything that this library stored for the collection, and nothing else. Safe to repeat.

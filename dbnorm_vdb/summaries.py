@@ -129,8 +129,10 @@ class Status(BaseModel):
         if self.active is None:
             return ["fit: there are no statistics"]
         found = [f"fit: the {name} bank is not the one that was fitted" for name in self.changed_banks]
-        if self.bank_distance is not None and self.bank_distance.unlike:
-            found.append(f"fit, with a bank of queries like these: {self.bank_distance.in_words()}")
+        validated = self.active.verdict.bank_distance if self.active.verdict is not None else None
+        for which, distance in (("these", self.bank_distance), ("those of the validation", validated)):
+            if distance is not None and distance.unlike:
+                found.append(f"fit, with a bank of queries like {which}: {distance.in_words()}")
         fitted = self.active.fitted_item_count or self.active.item_count
         if not fitted / _GROWN <= self.item_count <= fitted * _GROWN:
             found.append(f"fit: the collection had {fitted} items when it was fitted, and has {self.item_count}")

@@ -41,7 +41,11 @@ class BankDistance(Stored):
             f"distance {self.distance:.4f} between {self.query_count} queries and {self.bank_count} bank vectors; 99 %"
             f" of random splits stay below {self.chance:.4f} (p = {self.p_value:.3f})"
         )
-        return f"the queries look unlike the query bank: {seen}" if self.unlike else f"the queries look alike: {seen}"
+        return (
+            f"the queries look unlike the query bank: {seen}"
+            if self.unlike
+            else f"the queries look like the query bank: {seen}"
+        )
 
 
 class Verdict(Stored):

@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from dbnorm_vdb.methods import Method
 from dbnorm_vdb.tuning.grid import Setting
 from dbnorm_vdb.verdicts import BankDistance
 
@@ -92,3 +93,30 @@ class TuneResult(BaseModel):
     def settings(self) -> dict[str, Any]:
         """Keyword arguments of `fit`."""
         return self.best.setting.arguments
+
+    def gain(self, trial: Trial) -> float:
+        """By how much a trial is better than raw in the objective; negative if it is worse."""
+        difference = trial.figures[self.objective] - self.raw.figures[self.objective]
+        return difference if self.validated else -difference
+
+    def in_words(self) -> str:
+        """The verdict in a sentence or two."""
+        raw, best = self.raw.figures[self.objective], self.best.figures[self.objective]
+        if self.best.setting.method is Method.RAW:
+            return (
+                f"{self._marked}raw: nothing that was tried is better by more than chance ({self.objective} {raw:.4f})"
+            )
+        words = (
+            f"{self._marked}{self.best.setting.in_words()}: {self.objective} {best:.4f} against {raw:.4f} for raw, on"
+            f" {self.query_count} queries"
+        )
+        if self.held_out is None:
+            return words
+        return (
+            f"{words}; expect a gain of {self.held_out.gain:+.4f} ± {self.held_out.standard_error:.4f} on new ones, by"
+            f" {self.held_out.folds}-fold cross-validation"
+        )
+
+    @property
+    def _marked(self) -> str:
+        return "" if self.validated else "UNVALIDATED: "
