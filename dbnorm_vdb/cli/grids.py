@@ -4,21 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from rich.box import SIMPLE_HEAD
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
 from dbnorm_vdb.methods import Method
-from dbnorm_vdb.tuning import DEFAULT_MEASURES, Trial, TuneResult
+from dbnorm_vdb.tuning import Trial, TuneResult
 
 _FAMILIES = (
-    ("is and dual_is", "query beta", (Method.IS, Method.DUAL_IS)),
-    ("dis and dual_dis", "query beta", (Method.DIS, Method.DUAL_DIS)),
+    ("is (gallery beta 0) and dual_is", "query beta", (Method.IS, Method.DUAL_IS)),
+    ("dis (gallery beta 0) and dual_dis", "query beta", (Method.DIS, Method.DUAL_DIS)),
     ("sinkhorn", "query beta", (Method.SINKHORN,)),
     ("nnn", "alpha", (Method.NNN,)),
 )
 """What shares a map: at a gallery beta of 0, `dual_is` is `is`."""
 
-_HUBNESS = ("robin_hood", "k_skewness", "hub_occurrence", "antihub_occurrence")
+_MEASURES = ("R@1", "R@5", "R@10")
+_HUBNESS = ("k_skewness", "antihub_occurrence")
 
 # Blue is better than raw and orange worse: they differ for the colour-blind too, and figures stand in them.
 _BETTER, _WORSE, _SAME = (40, 110, 190), (205, 105, 20), (238, 238, 238)
@@ -26,43 +29,45 @@ _DARK = 0.55
 
 
 def grid_table(result: TuneResult) -> Table:
-    """A line for each setting tried, with all figures; the one to take is marked."""
-    names = list(dict.fromkeys([result.objective, *(DEFAULT_MEASURES if result.validated else _HUBNESS)]))
-    table = Table(title=_title(result, f"{len(result.trials)} settings"), title_justify="left", title_style="bold")
-    table.add_column("setting")
-    for name in names:
-        table.add_column(name, justify="right")
-    table.add_column("gain", justify="right")
-    table.add_column("")
+    """A line for each setting tried, with the figures that fit into 80 columns; the one to take is marked."""
+    names = list(dict.fromkeys([result.objective, *(_MEASURES if result.validated else _HUBNESS)]))
+    title = _title(result, f"{len(result.trials)} settings, * the one to take")
+    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("method", no_wrap=True)
+    headings = (name.replace("_", "\n") for name in names)
+    for heading in ("query\nbeta", "gallery\nbeta", *headings, "gain", ""):
+        table.add_column(heading, justify="right", no_wrap=True)
     for trial in result.trials:
-        figures = [f"{trial.figures[name]:.4f}" for name in names]
-        marks = [
-            word
-            for word, marked in (("take", result.best), ("highest", result.highest))
-            if marked.setting == trial.setting
-        ]
-        style = "bold" if "take" in marks else ""
-        gain = "" if trial is result.trials[0] else f"{result.gain(trial):+.4f}"
-        table.add_row(trial.setting.in_words(), *figures, gain, ", ".join(marks), style=style)
+        setting, take = trial.setting, trial.setting == result.best.setting
+        method = setting.method.value
+        table.add_row(
+            method if setting.nnn_alpha is None else f"{method}, alpha {setting.nnn_alpha:g}",
+            *("" if beta is None else f"{beta:g}" for beta in (setting.query_beta, setting.gallery_beta)),
+            *(f"{trial.figures[name]:.4f}" for name in names),
+            "" if setting.method is Method.RAW else f"{result.gain(trial):+.4f}",
+            "*" if take else "",
+            style="bold" if take else "",
+        )
     return table
 
 
-def heat_maps(result: TuneResult) -> Iterator[Table]:
+def heat_maps(result: TuneResult) -> Iterator[Group]:
     """The objective by query beta (down) and gallery beta (across), coloured by the gain over raw."""
     largest = max((abs(result.gain(trial)) for trial in result.trials), default=0.0)
     for family, down, methods in _FAMILIES:
         trials = [trial for trial in result.trials if trial.setting.method in methods]
         if trials:
-            yield _heat_map(result, trials, _title(result, family), down, largest)
+            yield Group(Text(_title(result, family), style="bold"), _heat_map(result, trials, down, largest))
 
 
-def _heat_map(result: TuneResult, trials: list[Trial], title: str, down: str, largest: float) -> Table:
+def _heat_map(result: TuneResult, trials: list[Trial], down: str, largest: float) -> Table:
     cells = {_place(trial): trial for trial in trials}
     rows, columns = (sorted({place[axis] for place in cells}) for axis in (0, 1))
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, padding=0)
-    table.add_column(Text(f"{down} "), justify="right")
+    across = "" if columns == [0.0] else " \\ gallery beta"
+    table = Table(box=None, padding=0)
+    table.add_column(f"{down}{across} ", justify="right")
     for beta in columns:
-        table.add_column("" if len(columns) == 1 else f"gallery {beta:g}", justify="center")
+        table.add_column(f"{beta:g}" if across else "", justify="center")
     for row in rows:
         table.add_row(f"{row:g} ", *(_cell(result, cells.get((row, beta)), largest) for beta in columns))
     return table
@@ -83,13 +88,11 @@ def _cell(result: TuneResult, trial: Trial | None, largest: float) -> Text:
     end = _BETTER if share > 0 else _WORSE
     mixed = [round(same + abs(share) * (to - same)) for same, to in zip(_SAME, end, strict=True)]
     ink = "white" if abs(share) > _DARK else "black"
-    return Text(f"  {trial.figures[result.objective]:.4f}{mark} ", style=f"{ink} on rgb({','.join(map(str, mixed))})")
+    return Text(f" {trial.figures[result.objective]:.4f}{mark}", style=f"{ink} on rgb({','.join(map(str, mixed))})")
 
 
 def _title(result: TuneResult, what: str) -> str:
+    raw = result.raw.figures[result.objective]
     if result.validated:
-        return f"{what}: {result.objective}, raw {result.raw.figures[result.objective]:.4f}"
-    return (
-        f"{what}: UNVALIDATED, {result.objective} (hubness: less is better), raw"
-        f" {result.raw.figures[result.objective]:.4f}"
-    )
+        return f"{what}: {result.objective}, raw {raw:.4f}"
+    return f"{what}: UNVALIDATED, {result.objective} (hubness: less is better), raw {raw:.4f}"

@@ -100,23 +100,19 @@ class TuneResult(BaseModel):
         return difference if self.validated else -difference
 
     def in_words(self) -> str:
-        """The verdict in a sentence or two."""
-        raw, best = self.raw.figures[self.objective], self.best.figures[self.objective]
-        if self.best.setting.method is Method.RAW:
-            return (
-                f"{self._marked}raw: nothing that was tried is better by more than chance ({self.objective} {raw:.4f})"
+        """The verdict, with its figures."""
+        words = f"{'' if self.validated else 'UNVALIDATED: '}{self._figure(self.best)}"
+        if self.best.setting.method is not Method.RAW:
+            words += f", against {self.raw.figures[self.objective]:.4f} for raw"
+        words += f", on {self.query_count} queries"
+        if self.highest.setting != self.best.setting:
+            words += f"; the best, {self._figure(self.highest)}, is better by no more than one standard error"
+        if self.held_out is not None:
+            words += (
+                f"; on queries that have no part in it, such a choice gains {self.held_out.gain:+.4f} ±"
+                f" {self.held_out.standard_error:.4f} ({self.held_out.folds}-fold cross-validation)"
             )
-        words = (
-            f"{self._marked}{self.best.setting.in_words()}: {self.objective} {best:.4f} against {raw:.4f} for raw, on"
-            f" {self.query_count} queries"
-        )
-        if self.held_out is None:
-            return words
-        return (
-            f"{words}; expect a gain of {self.held_out.gain:+.4f} ± {self.held_out.standard_error:.4f} on new ones, by"
-            f" {self.held_out.folds}-fold cross-validation"
-        )
+        return words
 
-    @property
-    def _marked(self) -> str:
-        return "" if self.validated else "UNVALIDATED: "
+    def _figure(self, trial: Trial) -> str:
+        return f"{trial.setting.in_words()}: {self.objective} {trial.figures[self.objective]:.4f}"
