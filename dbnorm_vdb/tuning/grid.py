@@ -31,7 +31,7 @@ NNN_ALPHAS = (0.25, 0.5, 0.75, 1.0)
 
 # Products of beta and the standard deviation of the bank's similarities to the items: below the lower ends hardly
 # anything is normalised, above the upper ends the nearest bank vectors alone decide.
-_SPREADS = {"query": (0.7, 8.0), "gallery": (0.25, 3.2)}
+_SPREADS = {"query": (0.4, 8.0), "gallery": (0.25, 3.2)}
 _STEPS = {"query": (1.0, 1.5, 2.0, 3.0, 5.0, 7.0), "gallery": (1.0, 2.0, 5.0)}
 
 BetaInput: TypeAlias = Sequence[float] | Mapping[str, Sequence[float]]
