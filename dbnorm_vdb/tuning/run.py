@@ -19,7 +19,7 @@ from dbnorm_vdb.likeness import bank_distance
 from dbnorm_vdb.methods import Method
 from dbnorm_vdb.parameters import check_count
 from dbnorm_vdb.store import Store, VectorInfo
-from dbnorm_vdb.tuning.grid import BetaInput, parse_betas, parse_methods
+from dbnorm_vdb.tuning.grid import BetaInput, Setting, parse_betas, parse_methods
 from dbnorm_vdb.tuning.result import HeldOut, Trial, TuneResult
 from dbnorm_vdb.tuning.selection import choose, choose_labelled, cross_validated, jackknife_error, standard_error
 from dbnorm_vdb.tuning.trying import Plan, Tried, try_settings
@@ -40,6 +40,8 @@ _HELD_OUT = 500
 _HELD_OUT_SHARE = 5
 _LEAST_BANK = 50
 _BLOCKS = 10
+_CONFIDENT = 1.645
+"""Standard errors above 0, for one-sided 95 %."""
 
 _logger = logging.getLogger("dbnorm_vdb")
 
@@ -140,6 +142,7 @@ def _tune_labelled(
     ]
     aim = values[str(objective)]
     best = choose_labelled(tried.settings, aim, labelled.groups)
+    held_out = _held_out(tried, values, str(objective), labelled, options)
     distance = bank_distance(banks["query"].vectors, labelled.vectors, info.metric)
     relevant_count = sum(len(items) for items in labelled.relevant)
     found_count = int((tried.windows.grades(labelled) > 0).sum())
@@ -149,7 +152,7 @@ def _tune_labelled(
         raw=trials[0],
         best=trials[best],
         highest=trials[int(aim.mean(axis=1).argmax())],
-        held_out=_held_out(tried, values, str(objective), labelled, options),
+        held_out=held_out,
         trials=trials,
         query_count=len(labelled),
         group_count=group_count,
@@ -160,6 +163,7 @@ def _tune_labelled(
         relevant_count=relevant_count,
         bank_distance=distance,
         warnings=[
+            *_of_gain(held_out, tried.settings[best]),
             *_of_labels(labelled),
             *_of_queries(labelled.vectors, banks["query"], distance),
             *_of_trials(tried, best, item_count),
@@ -253,6 +257,15 @@ def _hold_out(bank: Bank, seed: int) -> tuple[Vectors, Bank]:
 
 
 # --- what makes the figures less than they seem ----------------------------------------------------------------------
+
+
+def _of_gain(held_out: HeldOut, chosen: Setting) -> list[str]:
+    if chosen.method is Method.RAW or held_out.gain > _CONFIDENT * held_out.standard_error:
+        return []
+    return [
+        f"no gain is shown: on queries that had no part in the choice it is {held_out.gain:+.4f} ±"
+        f" {held_out.standard_error:.4f}, which may be chance; give more labelled queries, or leave the collection raw"
+    ]
 
 
 def _of_labels(labelled: LabelledQueries) -> list[str]:
