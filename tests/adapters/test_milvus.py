@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import copy
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -55,6 +56,22 @@ def test_fields_are_just_what_was_asked_for(
         assert {hit[key]: hit["entity"] for hit in our_hits} == {hit[key]: hit["entity"] for hit in own_hits}
         assert [hit[key] for hit in our_hits] == list(our_hits.ids)
         assert [hit["distance"] for hit in our_hits] == list(our_hits.distances)
+
+
+@pytest.mark.parametrize("how", [copy.deepcopy, lambda result: result], ids=["copied", "itself"])
+def test_results_may_be_copied_and_reranked_before_they_are_read(
+    fitted: tuple[str, MilvusAdapter], how: Callable[[Any], Any]
+) -> None:
+    _, adapter = fitted
+    asked: dict[str, Any] = {"data": WORLD.queries[:2].tolist(), "output_fields": ["title", "vector"]}
+    read = [list(hits) for hits in adapter.search(**asked, limit=10, candidates=60)]
+    unread = how(adapter.search(**asked, limit=10, candidates=60))
+    assert [hits[-1] for hits in unread] == [hits[-1] for hits in read]
+    assert [list(hits) for hits in unread] == read
+    fetched = adapter.search(**asked, limit=60, method="raw")
+    twice = adapter.rerank(how(adapter.rerank(fetched, limit=10)), method="dual_is", limit=5)
+    for hits in twice:
+        assert [hit["entity"]["title"] for hit in hits] == [f"item {key}" for key in hits.ids]
 
 
 def test_a_batch_equals_single_searches(fitted: tuple[str, MilvusAdapter]) -> None:
