@@ -29,6 +29,14 @@ def collection(quick_engine: Engine) -> Iterator[str]:
     quick_engine.drop_collection(name)
 
 
+@pytest.fixture
+def fresh(qdrant_local: Engine) -> Iterator[str]:
+    """A collection on one engine, for what the engine has no part in."""
+    name = qdrant_local.create(WORLD.items, metric="dot")
+    yield name
+    qdrant_local.drop_collection(name)
+
+
 @pytest.fixture(scope="module")
 def untouched(qdrant_local: Engine) -> Iterator[str]:
     name = qdrant_local.create(WORLD.items, metric="dot")
@@ -112,15 +120,13 @@ def test_a_harmful_first_fit_leaves_searches_raw(quick_engine: Engine, collectio
     assert fit(fresh).activated, "and does not stand in the way of a better one"
 
 
-def test_force_activates_it_all_the_same(
-    quick_engine: Engine, collection: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    adapter = quick_engine.adapter(collection)
+def test_force_activates_it_all_the_same(qdrant_local: Engine, fresh: str, caplog: pytest.LogCaptureFixture) -> None:
+    adapter = qdrant_local.adapter(fresh)
     forced = fit_harmful(adapter, force=True)
     assert forced.statistics.verdict is not None
     assert (forced.activated, forced.statistics.verdict.passed) == (True, False)
     assert "activated all the same" in caplog.text
-    status = quick_engine.adapter(collection).status()
+    status = qdrant_local.adapter(fresh).status()
     assert (status.active, status.rejected) == (forced.statistics, None)
     assert ndcg(adapter) < ndcg(adapter, method="raw")
 
@@ -139,9 +145,9 @@ def test_killed_while_it_is_judged_it_leaves_the_old_one_serving(quick_engine: E
 
 
 def test_a_bank_unlike_the_queries_is_told_with_its_distance(
-    quick_engine: Engine, collection: str, caplog: pytest.LogCaptureFixture
+    qdrant_local: Engine, fresh: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    adapter = quick_engine.adapter(collection)
+    adapter = qdrant_local.adapter(fresh)
     verdict = fit_harmful(adapter, force=True).statistics.verdict
     assert verdict is not None
     assert verdict.bank_distance is not None
@@ -164,10 +170,10 @@ def test_a_bank_unlike_the_queries_is_told_with_its_distance(
 
 
 def test_labels_and_queries_that_show_less_than_they_seem_are_told(
-    quick_engine: Engine, collection: str, caplog: pytest.LogCaptureFixture
+    qdrant_local: Engine, fresh: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     queries = np.concatenate([WORLD.queries, WORLD.query_bank[:7]])
-    verdict = fit(quick_engine.adapter(collection), validation=(queries, [*WORLD.own, *[5000] * 7])).statistics.verdict
+    verdict = fit(qdrant_local.adapter(fresh), validation=(queries, [*WORLD.own, *[5000] * 7])).statistics.verdict
     assert verdict is not None
     assert (verdict.unknown_count, verdict.banked_count) == (1, 7)
     assert "7 of the 127 validation queries are in the query bank" in caplog.text
@@ -195,8 +201,8 @@ def test_what_cannot_be_used_is_refused_before_anything_is_written(
     assert qdrant_local.snapshot(untouched) == before
 
 
-def test_status_compares_queries_with_a_bank_that_is_there(quick_engine: Engine, collection: str) -> None:
-    adapter = quick_engine.adapter(collection)
+def test_status_compares_queries_with_a_bank_that_is_there(qdrant_local: Engine, fresh: str) -> None:
+    adapter = qdrant_local.adapter(fresh)
     with pytest.raises(NotFittedError, match="no fitted query bank"):
         adapter.status(queries=WORLD.queries)
     fit(adapter)

@@ -71,7 +71,7 @@ def test_what_is_promised_holds_on_new_queries_where_the_best_figure_does_not() 
         values[1:] += 1.0  # each gains 1 on average
         chosen, fold_of = cross_validated(settings, values, groups, folds=5, seed=seed)
         promised.append((values[chosen[fold_of], np.arange(60)] - values[0]).mean())
-        best.append((values.mean(axis=1).max() - values[0].mean()))
+        best.append(values.mean(axis=1).max() - values[0].mean())
     error = np.std(promised) / np.sqrt(60)
     assert abs(np.mean(promised) - 1) < 3 * error
     assert np.mean(best) - 1 > 5 * error
