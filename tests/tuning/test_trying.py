@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,10 @@ from arrays import ArrayCollection
 from oracle import assert_same_order, bias, oracle_scores
 
 from dbnorm_vdb import Bank, Method
+from dbnorm_vdb.kernels import NearestItems
 from dbnorm_vdb.tuning import TuneOptions, sweep
 from dbnorm_vdb.tuning.grid import DEFAULT_METHODS
-from dbnorm_vdb.tuning.sweep import BankSweep
+from dbnorm_vdb.tuning.sweep import BankSweep, activated_items
 from dbnorm_vdb.tuning.trying import Tried, try_settings
 
 BETAS = {"query": (2.0, 12.0, 90.0), "gallery": (0.0, 1.0, 30.0)}
@@ -96,13 +98,31 @@ def test_a_sweep_equals_a_pass_for_each_beta() -> None:
 def test_gates_open_by_the_activation_set_of_the_whole_collection() -> None:
     """With few candidates an item may be nearest to a bank vector among these, and not among all."""
     world = World.make(n=300)
-    tried = try_world(world, ArrayCollection(world.items), candidates=8, methods=["dis"])
+    tried = try_world(world, ArrayCollection(world.items), candidates=8, methods=["dis", "dual_dis"])
     raw = world.raw()
     for row, setting in enumerate(tried.settings):
-        if setting.method is Method.DIS:
-            oracle = oracle_scores("dis", raw, **world.banks(), query_beta=setting.query_beta)
-            for query, columns in enumerate(tried.columns[row]):
-                window = np.argsort(-raw[query], kind="stable")[:8]
-                found = [window.tolist().index(tried.windows.ids[tried.windows.items[query, c]]) for c in columns]
-                rest = sorted(set(range(8)) - set(found), key=lambda item: -oracle[query, window[item]])
-                assert_same_order([*found, *rest], oracle[query, window], relative=1e-4)
+        betas = {"query_beta": setting.query_beta or 0, "gallery_beta": setting.gallery_beta or 0}
+        oracle = oracle_scores(setting.method.value, raw, **world.banks(), **betas)
+        for query, columns in enumerate(tried.columns[row]):
+            window = np.argsort(-raw[query], kind="stable")[:8].tolist()
+            found = [window.index(tried.windows.ids[tried.windows.items[query, column]]) for column in columns]
+            rest = [place for place in range(8) if place not in found]
+            rest.sort(key=lambda place, scores=oracle[query, window]: -scores[place])  # type: ignore[misc]
+            assert_same_order([*found, *rest], oracle[query, window], relative=1e-4)
+
+
+def test_bank_vectors_are_asked_about_until_one_activates_an_item() -> None:
+    """Five bank vectors are nearest to candidate 0, and one to candidate 1; the whole collection knows better."""
+    nearest = NearestItems(
+        similarity=np.array([[0.9], [0.8], [0.7], [0.6], [0.5], [0.4]]),
+        position=np.array([[0], [0], [0], [0], [0], [1]]),
+    )
+    of_all = [{"other"}, {"other"}, {"a"}, {"a"}, {"a"}, {"other"}]
+    asked: list[int] = []
+
+    def ask(rows: Sequence[int]) -> list[set[Any]]:
+        asked.extend(rows)
+        return [of_all[row] for row in rows]
+
+    assert activated_items([0, 1], nearest, ["a", "b"], ask) == {0}
+    assert sorted(asked) == [0, 1, 2, 5], "1, then 2 more of them; none is asked about twice"

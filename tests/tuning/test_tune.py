@@ -11,7 +11,11 @@ from arrays import ArrayCollection
 from labelled import LabelledWorld
 
 from dbnorm_vdb import Bank, InvalidJudgementsError, InvalidParameterError, TuneResult, UnsupportedMethodError
+from dbnorm_vdb.evaluation.gains import Measure
+from dbnorm_vdb.evaluation.labelled import LabelledQueries
 from dbnorm_vdb.tuning import TuneOptions, tune
+from dbnorm_vdb.tuning.selection import cross_validated
+from dbnorm_vdb.tuning.trying import try_settings
 
 WORLD = LabelledWorld.make(q=600)
 DEV, NEW = slice(0, 300), slice(300, 600)
@@ -37,6 +41,21 @@ def test_the_gain_that_is_promised_is_found_on_queries_it_has_not_seen() -> None
     gain, error = found.held_out.gain, found.held_out.standard_error
     assert gain > 5 * error, "in this world there is something to gain"
     assert abs(unseen.gain(again) - gain) < 2.5 * np.sqrt(2) * error
+
+
+def test_every_query_is_measured_with_the_setting_chosen_without_its_fold() -> None:
+    found = tuned(WORLD.misleading_bank)
+    assert found.held_out is not None
+    assert len(found.held_out.chosen) > 1, "the folds do not agree"
+    banks = {"query": Bank.of(WORLD.misleading_bank), "gallery": Bank.of(WORLD.gallery_bank)}
+    collection = ArrayCollection(WORLD.items)
+    labelled = LabelledQueries.of(WORLD.queries[DEV], WORLD.own[DEV].tolist(), what="", dimension=12)
+    plan = TuneOptions().plan(banks, 10, 150, collection)
+    tried = try_settings(collection, collection.nearest, collection.info.metric, labelled.vectors, banks, plan)
+    values = tried.values(labelled, Measure.parse("nDCG@10"))
+    chosen, fold_of = cross_validated(tried.settings, values, labelled.groups, folds=5, seed=0)
+    gains = [values[chosen[fold], query] - values[0, query] for query, fold in enumerate(fold_of)]
+    assert found.held_out.gain == pytest.approx(np.mean(gains))
 
 
 def test_settings_are_arguments_of_fit() -> None:
