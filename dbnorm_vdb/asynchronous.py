@@ -81,3 +81,5 @@ class AsyncCollection:
     fold = threaded(NormalizedCollection.fold)
     tune = threaded(NormalizedCollection.tune)
     drop = threaded(NormalizedCollection.drop)
+    audit = threaded(NormalizedCollection.audit)
+    explain = threaded(NormalizedCollection.explain)

@@ -181,12 +181,18 @@ class Bank:
         digest.update(self.vectors.astype("<f4", copy=False).tobytes())
         return digest.hexdigest()
 
-    def sample(self, size: int, *, seed: int = 0) -> Bank:
-        """A bank of `size` of the vectors, drawn without replacement and kept in order; all of them if fewer."""
+    def sample_rows(self, size: int, *, seed: int = 0) -> npt.NDArray[np.intp]:
+        """The rows of the vectors that `sample` draws, ascending."""
         check_count(size, what="sample size")
         if size >= len(self):
+            return np.arange(len(self))
+        return np.sort(np.random.default_rng(seed).choice(len(self), size=size, replace=False))
+
+    def sample(self, size: int, *, seed: int = 0) -> Bank:
+        """A bank of `size` of the vectors, drawn without replacement and kept in order; all of them if fewer."""
+        chosen = self.sample_rows(size, seed=seed)
+        if len(chosen) == len(self):
             return self
-        chosen = np.sort(np.random.default_rng(seed).choice(len(self), size=size, replace=False))
         return Bank(_read_only(self.vectors[chosen]), f"{self.source} ({size} of {len(self)}, seed {seed})")
 
 

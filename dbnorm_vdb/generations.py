@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from abc import ABC, abstractmethod
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -16,12 +15,13 @@ from dbnorm_vdb.bounds import bounds_beyond
 from dbnorm_vdb.checkpoint import Checkpoint
 from dbnorm_vdb.errors import EmptyBankError, EmptyCollectionError, InvalidParameterError, NotFittedError
 from dbnorm_vdb.fitting import FitSettings
+from dbnorm_vdb.inspections import Inspections
 from dbnorm_vdb.ledger import unfinished
 from dbnorm_vdb.methods import Method
 from dbnorm_vdb.parameters import check_count
-from dbnorm_vdb.serving import Serving, check_same_vector, logger
+from dbnorm_vdb.serving import check_same_vector, logger
 from dbnorm_vdb.statistics import CollectionStatistics, FitClaim, ItemStatistics
-from dbnorm_vdb.store import Hit, VectorInfo
+from dbnorm_vdb.store import VectorInfo
 from dbnorm_vdb.summaries import FitSummary, RefreshSummary, in_words
 from dbnorm_vdb.validation import DEFAULT_MEASURE, Validation, ValidationInput, concerns
 from dbnorm_vdb.writing import Execution, GalleryWriter, Progress, sample_vectors, stored_banks, work_key
@@ -31,7 +31,7 @@ BankInput: TypeAlias = Bank | npt.ArrayLike | str | os.PathLike[str]
 _PEEK = 100
 
 
-class Generations(Serving, ABC):
+class Generations(Inspections):
     """The part of a collection with DBNorm that writes statistics."""
 
     # --- fit ---------------------------------------------------------------------------------------------------
@@ -358,25 +358,3 @@ class Generations(Serving, ABC):
             BankBiases(settings.fitted(name, bank, log_weights), active.metric, backend="numpy")
             for name, bank in banks.items()
         ]
-
-    # --- searches ----------------------------------------------------------------------------------------------
-
-    @abstractmethod
-    def nearest(
-        self,
-        queries: npt.ArrayLike,
-        *,
-        limit: int = 10,
-        candidates: int | None = None,
-        method: str | Method | None = None,
-        exact: bool = False,
-        with_payload: bool = True,
-    ) -> list[list[Hit]]:
-        """The nearest items of each of the (q, d) `queries`, in engine-neutral form, best first.
-
-        Args:
-            queries: (q, d) vectors.
-            limit: how many of each.
-            candidates, method, exact: as in the engine's own search.
-            with_payload: with the items' payload or fields.
-        """

@@ -7,7 +7,8 @@ their mean is `n k / N`, whatever the number of queries. Feldbauer et al. (ICBK 
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+import math
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -28,8 +29,8 @@ class Hubness:
     With `x` the (N,) k-occurrences, `m` their mean and `S` their sum, the number of filled slots:
 
     Attributes:
-        k_skewness: `mean((x - m)^3) / mean((x - m)^2)^1.5`; 0 where all are equal. Below 0 where a minority is found
-            less often than the rest, at most about `sqrt(N)`.
+        k_skewness: `mean((x - m)^3) / mean((x - m)^2)^1.5`; 0 where all are equal, below 0 where a minority is found
+            less often than the rest, and at most `(N - 2) / sqrt(N - 1)`.
         robin_hood: `sum |x - m| / (2 S)`, the Hoover index: the share of the slots that would have to be given to
             other items for all to have the same; 0 to 1.
         gini: `sum_ij |x_i - x_j| / (2 N S)`; 0 to 1.
@@ -129,3 +130,62 @@ def is_hub(occurrences: npt.NDArray[np.int64] | npt.NDArray[np.float64]) -> npt.
     counts = occurrences.astype(np.float64)  # products of counts may be beyond small integers
     hubs: npt.NDArray[np.bool_] = (counts > 0) & (counts * len(counts) >= 2 * counts.sum())
     return hubs
+
+
+# --- what the measures are compared with -----------------------------------------------------------------------------
+
+
+def chance_hubness(query_count: int, item_count: int, k: int) -> Hubness:
+    """What is to be expected where there is no hubness: every list holds k items drawn by lot.
+
+    Then `N_k` is binomial, `B(n, k / N)`, and even without hubs far from equal where there are few queries for the
+    items. The measures are those of that distribution, the groupie ratio that of the largest of N such draws.
+
+    Raises:
+        InvalidParameterError: counts below 1, or k above `item_count`.
+    """
+    n, total, share = _checked(query_count, item_count, k)
+    if share == 1:
+        return Hubness(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1 / total)
+    counts = np.arange(n + 1)
+    steps = np.log((n - counts[:-1]) / counts[1:]) + math.log(share) - math.log1p(-share)
+    density = np.exp(n * math.log1p(-share) + np.concatenate([[0.0], np.cumsum(steps)]))
+    below = np.minimum(np.cumsum(density), 1.0)
+    mean = n * share
+    reached = 1 - below[:-1] ** total  # the chances that some item is in 1, 2, ... n lists
+    reached[: math.ceil(n * k / total)] = 1.0  # some item is in as many as the mean
+    return Hubness(
+        k_skewness=(1 - 2 * share) / math.sqrt(mean * (1 - share)),
+        robin_hood=float(np.abs(counts - mean) @ density / (2 * mean)),
+        gini=float(below @ (1 - below) / mean),
+        atkinson=float(1 - (np.sqrt(counts) @ density) ** 2 / mean),
+        antihub_occurrence=float(density[0]),
+        hub_occurrence=float((counts * density)[counts * total >= 2 * n * k].sum() / mean),
+        groupie_ratio=float(reached.sum() / (n * k)),
+    )
+
+
+def hubness_range(query_count: int, item_count: int, k: int) -> tuple[Hubness, Hubness]:
+    """The least and the most that each measure can be.
+
+    The most is reached where all lists are the same, the least where they overlap no more than they must. The
+    k-skewness is farthest from 0, at `(N - 2) / sqrt(N - 1)` on either side, where all items but one are equal.
+
+    Raises:
+        InvalidParameterError: counts below 1, or k above `item_count`.
+    """
+    n, total, share = _checked(query_count, item_count, k)
+    even, rest = divmod(n * k, total)
+    least = measure_hubness(np.repeat([even, even + 1], [total - rest, rest]))
+    skewness = (total - 2) / math.sqrt(total - 1) if total > 1 else 0.0
+    others = 1 - share
+    most = Hubness(skewness, others, others, others, others, float(2 * k <= total), 1 / k)
+    return replace(least, k_skewness=-skewness), most
+
+
+def _checked(query_count: int, item_count: int, k: int) -> tuple[int, int, float]:
+    """n, N and k / N."""
+    check_count(query_count, what="query_count")
+    if check_count(k, what="k") > check_count(item_count, what="item_count"):
+        raise InvalidParameterError(f"k={k} is more than the {item_count} items there are")
+    return query_count, item_count, k / item_count

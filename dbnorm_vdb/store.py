@@ -129,6 +129,14 @@ class Store(ABC):
         """The ids, in the engine's own type, that are written so as text; without those that no item can have."""
 
     @abstractmethod
+    def payloads(self, ids: Sequence[ItemId]) -> dict[ItemId, Mapping[str, Any]]:
+        """The payload or fields of the items of those ids that exist, as in `Hit`."""
+
+    @abstractmethod
+    def scores(self, similarities: Floats) -> Floats:
+        """What the engine calls the scores of items of these similarities."""
+
+    @abstractmethod
     def similarities(self, scores: Floats) -> Floats:
         """The engine's scores on the similarity scale: larger is nearer, Euclidean as negative squared distance."""
 

@@ -28,7 +28,15 @@ from dbnorm_vdb.errors import (
 from dbnorm_vdb.lookup import StatisticsLookup
 from dbnorm_vdb.methods import Method, adjustment_range
 from dbnorm_vdb.parameters import check_count
-from dbnorm_vdb.searching import Candidates, Explained, SearchPlan, explanation_of, raw_explanation, result_of
+from dbnorm_vdb.searching import (
+    Candidates,
+    Explained,
+    Explanation,
+    SearchPlan,
+    explanation_of,
+    raw_explanation,
+    result_of,
+)
 from dbnorm_vdb.serving import DEFAULT_STATISTICS_TTL, logger
 from dbnorm_vdb.statistics import CollectionStatistics, ItemId, ItemStatistics
 from dbnorm_vdb.steps import Each, Steps, Work, call, done
@@ -386,6 +394,29 @@ class MilvusAdapter(NormalizedCollection):
                 rows = zip(hits.ids, hits.distances, payloads, strict=True)
                 found.append([Hit(item, distance, payload) for item, distance, payload in rows])
         return found
+
+    def nearest_explained(
+        self,
+        queries: npt.ArrayLike,
+        *,
+        limit: int = 10,
+        candidates: int | None = None,
+        method: str | Method | None = None,
+        exact: bool = False,
+    ) -> list[Explanation]:
+        vectors = check_vectors(queries, what="queries").tolist()
+        told: list[Explanation] = []
+        for start in range(0, len(vectors), _BATCH):
+            batch = vectors[start : start + _BATCH]
+            told += self.search_explained(
+                batch,
+                limit=limit,
+                output_fields=[self._store.primary_field],
+                candidates=candidates,
+                method=method,
+                exact=exact,
+            ).queries
+        return told
 
     def _fold_target(self, name: str) -> MilvusFoldTarget:
         return MilvusFoldTarget(self._store, name)

@@ -190,8 +190,22 @@ class MilvusStore(Store):
         numbers = [int(key) for key in keys if re.fullmatch(r"-?[0-9]{1,19}", key)]
         return [number for number in numbers if -(2**63) <= number < 2**63]
 
+    def payloads(self, ids: Sequence[ItemId]) -> dict[ItemId, Mapping[str, Any]]:
+        key, fields = self.primary_field, self.payload_fields
+        found: dict[ItemId, Mapping[str, Any]] = {}
+        for start in range(0, len(ids), _LOOKUP_BATCH):
+            expression = one_of(key, ids[start : start + _LOOKUP_BATCH])
+            rows = self.client.query(
+                self.collection, filter=expression, output_fields=fields, consistency_level="Strong"
+            )
+            found |= {row[key]: {name: value for name, value in row.items() if name != key} for row in rows}
+        return found
+
+    def scores(self, similarities: Floats) -> Floats:
+        return similarities * SAME_SCALE[self.describe().metric]
+
     def similarities(self, scores: Floats) -> Floats:
-        return SAME_SCALE[self.describe().metric] * scores
+        return scores * SAME_SCALE[self.describe().metric]
 
     def _page(self, rows: Sequence[Mapping[str, Any]]) -> Page:
         info = self.describe()

@@ -22,7 +22,7 @@ from dbnorm_vdb.banks import check_vectors, dense_vectors
 from dbnorm_vdb.errors import InvalidTargetError
 from dbnorm_vdb.methods import Method
 from dbnorm_vdb.parameters import check_count
-from dbnorm_vdb.searching import Candidates
+from dbnorm_vdb.searching import Candidates, Explanation
 from dbnorm_vdb.serving import DEFAULT_STATISTICS_TTL
 from dbnorm_vdb.statistics import CollectionStatistics, ItemStatistics
 from dbnorm_vdb.steps import Each, Steps, Work, done
@@ -230,6 +230,23 @@ class QdrantAdapter(QdrantGroups):
         found = yield Each([self.query_batch_points_steps(False, batch, **options) for batch in batches])
         responses = [response for batch in found for response in batch.result]
         return [[Hit(point.id, point.score, point.payload or {}) for point in one.points] for one in responses]
+
+    def nearest_explained(
+        self,
+        queries: npt.ArrayLike,
+        *,
+        limit: int = 10,
+        candidates: int | None = None,
+        method: str | Method | None = None,
+        exact: bool = False,
+    ) -> list[Explanation]:
+        vectors = check_vectors(queries, what="queries").tolist()
+        requests = [models.QueryRequest(query=vector, limit=limit, with_payload=False) for vector in vectors]
+        told: list[Explanation] = []
+        for start in range(0, len(requests), _BATCH):
+            batch = requests[start : start + _BATCH]
+            told += self.query_batch_points_explained(batch, candidates=candidates, method=method, exact=exact).queries
+        return told
 
     def _fold_target(self, name: str) -> QdrantFoldTarget:
         return QdrantFoldTarget(self._store, name)

@@ -12,7 +12,8 @@ from qdrant_client import QdrantClient, models
 from qdrant_client.local.async_qdrant_local import AsyncQdrantLocal
 from qdrant_client.local.qdrant_local import QdrantLocal
 
-from dbnorm_qdrant.payload import generation_key, is_ours, item_payloads, item_statistics
+from dbnorm_qdrant.payload import generation_key, is_ours, item_payloads, item_statistics, without_our_key
+from dbnorm_qdrant.queries import engine_score
 from dbnorm_vdb.banks import Vectors
 from dbnorm_vdb.errors import (
     ForeignDataError,
@@ -147,6 +148,14 @@ class QdrantStore(Store):
                 with contextlib.suppress(ValueError):
                     ids.append(str(UUID(key)))
         return ids
+
+    def payloads(self, ids: Sequence[ItemId]) -> dict[ItemId, Mapping[str, Any]]:
+        records = self.client.retrieve(self.collection, ids=list(ids), with_payload=True)
+        return {record.id: without_our_key(record.payload, True) or {} for record in records}
+
+    def scores(self, similarities: Floats) -> Floats:
+        metric = self.describe().metric
+        return np.array([engine_score(similarity, metric) for similarity in similarities.tolist()], dtype=np.float64)
 
     def similarities(self, scores: Floats) -> Floats:
         return -np.square(scores) if self.describe().metric is Metric.EUCLIDEAN else scores

@@ -10,7 +10,7 @@ import numpy as np
 import typer
 
 from dbnorm_vdb.banks import Bank
-from dbnorm_vdb.errors import InvalidParameterError
+from dbnorm_vdb.errors import BankFileError, InvalidParameterError
 from dbnorm_vdb.targets import EXAMPLES
 
 TargetUrl = Annotated[
@@ -51,3 +51,11 @@ def query_vectors(text: str) -> Any:
         return np.atleast_2d(np.array(json.loads(text), dtype=np.float32))
     except (ValueError, TypeError) as error:
         raise InvalidParameterError(f"--query is not a JSON list of numbers: {error}") from error
+
+
+def text_lines(path: str) -> list[str]:
+    """The lines of a text file."""
+    try:
+        return Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise BankFileError(f"text file {path!r} cannot be read: {error}") from error

@@ -23,12 +23,17 @@ ITEM_NAMES = ("doc_id", "corpus-id", "docid", "docno", "item_id", "item", "id")
 
 
 class Row(NamedTuple):
-    """One row: where it stands, for messages, and what it says. The value is None where there is none."""
+    """One row: where it stands, for messages, and what it says. The value is None where there is none.
+
+    Attributes:
+        trec: it is of a TREC file, whose rows have no order of their own.
+    """
 
     where: str
     query: str
     item: str
     value: Any
+    trec: bool = False
 
 
 class TableKind(NamedTuple):
@@ -263,4 +268,4 @@ def _rows_of_trec(file: Iterable[str], kind: TableKind, what: str) -> Iterator[R
             raise kind.error(
                 f"{what}, line {number}: expected the {columns} columns of a TREC file ({kind.trec}), got {len(fields)}"
             )
-        yield Row(f"{what}, line {number}", fields[0], fields[2], fields[kind.trec_value])
+        yield Row(f"{what}, line {number}", fields[0], fields[2], fields[kind.trec_value], trec=True)

@@ -10,7 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dbnorm_vdb import InvalidParameterError
-from dbnorm_vdb.hubness import MEASURES, Hubness, is_hub, k_occurrence, measure_hubness
+from dbnorm_vdb.hubness import (
+    MEASURES,
+    Hubness,
+    chance_hubness,
+    hubness_range,
+    is_hub,
+    k_occurrence,
+    measure_hubness,
+)
 
 INEQUALITIES = ("robin_hood", "gini", "atkinson")
 
@@ -117,7 +125,6 @@ def test_each_measure_is_what_its_definition_says(counts: list[int]) -> None:
         },
         abs=1e-9,
     )
-    assert measured.k_skewness <= math.sqrt(n) + 1e-9
     for name, value in measured.as_dict().items():
         assert name == "k_skewness" or -1e-12 <= value <= 1
     assert measured.groupie_ratio >= 1 / n - 1e-12
@@ -159,6 +166,73 @@ def test_k_occurrence_counts_lists(drawn: tuple[int, list[list[int]]]) -> None:
 def test_hubs_are_the_items_found_at_least_twice_as_often_as_the_mean() -> None:
     assert is_hub(np.array([3, 2, 1, 0])).tolist() == [True, False, False, False]
     assert is_hub(np.array([0, 0])).tolist() == [False, False]
+
+
+# --- chance and ranges -----------------------------------------------------------------------------------------------
+
+
+def test_chance_by_hand() -> None:
+    """Two queries, four items, k = 1: no, one or two lists with chances of 9, 6 and 1 in 16."""
+    two, one = 1 / 16, 6 / 16
+    close(
+        chance_hubness(2, 4, 1),
+        {
+            "k_skewness": (1 - 2 / 4) / math.sqrt(2 * 1 / 4 * 3 / 4),
+            "robin_hood": (9 * 0.5 + 6 * 0.5 + 1 * 1.5) / 16 / (2 * 0.5),
+            "gini": 2 * (9 * 6 * 1 + 9 * 1 * 2 + 6 * 1 * 1) / 16**2 / (2 * 0.5),
+            "atkinson": 1 - (one + two * math.sqrt(2)) ** 2 / 0.5,
+            "antihub_occurrence": 9 / 16,
+            "hub_occurrence": 1,  # whoever is found at all is found at least twice as often as the mean of 1 / 2
+            "groupie_ratio": (1 + 1 - (15 / 16) ** 4) / 2,  # some item is in a list for sure
+        },
+    )
+
+
+@pytest.mark.parametrize(("n", "total", "k"), [(300, 2000, 10), (1500, 1000, 10), (200, 400, 100), (50, 20_000, 5)])
+def test_chance_is_what_lists_drawn_by_lot_show(n: int, total: int, k: int) -> None:
+    rng = np.random.default_rng(0)
+    draws = [
+        measure_hubness(k_occurrence(np.array([rng.choice(total, k, replace=False) for _ in range(n)]), total))
+        for _ in range(5)
+    ]
+    expected = chance_hubness(n, total, k).as_dict()
+    for name in MEASURES:
+        mean = np.mean([getattr(draw, name) for draw in draws])
+        assert mean == pytest.approx(expected[name], rel=0.1, abs=0.15 if name == "k_skewness" else 0.01), name
+
+
+def test_where_everything_is_found_chance_shows_nothing() -> None:
+    close(chance_hubness(7, 4, 4), measure_hubness([7, 7, 7, 7]).as_dict())
+
+
+@given(st.integers(2, 8).flatmap(lambda n: st.tuples(st.just(n), st.lists(st.permutations(range(n)), min_size=1))))
+def test_measures_and_chance_are_in_the_range(drawn: tuple[int, list[list[int]]]) -> None:
+    total, orders = drawn
+    for k in {1, total // 2, total}:
+        lists = [order[:k] for order in orders]
+        least, most = hubness_range(len(lists), total, k)
+        for found in (measure_hubness(k_occurrence(lists, total)), chance_hubness(len(lists), total, k)):
+            for name in MEASURES:
+                assert getattr(least, name) - 1e-9 <= getattr(found, name) <= getattr(most, name) + 1e-9, name
+
+
+@pytest.mark.parametrize(("n", "total", "k"), [(5, 20, 3), (5, 8, 2), (3, 4, 3)])
+def test_the_ends_of_the_range_are_reached(n: int, total: int, k: int) -> None:
+    least, most = hubness_range(n, total, k)
+    same = measure_hubness(k_occurrence([range(k)] * n, total))
+    apart = measure_hubness(k_occurrence([[(i * k + j) % total for j in range(k)] for i in range(n)], total))
+    for name in MEASURES[1:]:
+        assert getattr(same, name) == pytest.approx(getattr(most, name))
+        assert getattr(apart, name) == pytest.approx(getattr(least, name))
+    assert measure_hubness([0] * (total - 1) + [n]).k_skewness == pytest.approx(most.k_skewness)
+    assert measure_hubness([n] * (total - 1) + [0]).k_skewness == pytest.approx(least.k_skewness)
+
+
+def test_bad_counts() -> None:
+    with pytest.raises(InvalidParameterError, match="k=5 is more than the 4 items"):
+        chance_hubness(3, 4, 5)
+    with pytest.raises(InvalidParameterError, match="query_count must be at least 1, got 0"):
+        hubness_range(0, 4, 2)
 
 
 @pytest.mark.parametrize(
