@@ -15,7 +15,7 @@ from dbnorm_vdb.cli.options import (
     BatchSize,
     Pace,
     PageSize,
-    Relevant,
+    Qrels,
     TargetUrl,
     bank_of,
     count_or_bank,
@@ -55,7 +55,7 @@ def fit(
         str | None,
         typer.Option(help="FILE[:KEY] of labelled queries: use the statistics only if they beat raw on them."),
     ] = None,
-    relevant: Relevant = None,
+    qrels: Qrels = None,
     measure: Annotated[str, typer.Option(help="What has to get better: R, Success, RR or nDCG, with a cutoff.")] = (
         "nDCG@10"
     ),
@@ -63,10 +63,8 @@ def fit(
     as_json: AsJson = False,
 ) -> None:
     """Compute and store the statistics of every item of a collection. Exit status 1 if the validation refuses them."""
-    if (validation is None) != (relevant is None):
-        raise InvalidParameterError(
-            "--validation and --relevant belong together: queries, and what is relevant to them"
-        )
+    if (validation is None) != (qrels is None):
+        raise InvalidParameterError("--validation and --qrels belong together: queries, and what is relevant to them")
     queries = None if query_bank is None else bank_of(query_bank, "query bank")
     items = None if gallery_bank is None else count_or_bank(gallery_bank)
     with opened(target) as adapter, progress() as report:
@@ -88,7 +86,7 @@ def fit(
             backend=backend,
             precision=precision,
             resume=resume,
-            validation=None if validation is None else (bank_of(validation, "validation queries"), relevant),
+            validation=None if validation is None else (bank_of(validation, "validation queries"), qrels),
             measure=measure,
             force=force,
             progress=report,

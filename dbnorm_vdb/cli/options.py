@@ -20,7 +20,7 @@ PageSize = Annotated[int, typer.Option(help="Items read and computed at a time."
 BatchSize = Annotated[int | None, typer.Option(help="Items in one write request; default: what suits the engine.")]
 Pace = Annotated[float | None, typer.Option(help="Read and write no faster than this, on average.")]
 Backend = Annotated[str, typer.Option(help="numpy, torch or auto.")]
-Relevant = Annotated[
+Qrels = Annotated[
     str | None,
     typer.Option(help="Qrels (TREC, tsv, csv, jsonl, json) of the queries, whose ids are their rows from 0."),
 ]

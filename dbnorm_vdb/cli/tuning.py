@@ -11,7 +11,7 @@ from rich.markup import escape
 from dbnorm_vdb.cli.app import app, opened
 from dbnorm_vdb.cli.console import output, print_json, progress
 from dbnorm_vdb.cli.grids import grid_table, heat_maps
-from dbnorm_vdb.cli.options import AsJson, Backend, Relevant, TargetUrl, bank_of, count_or_bank
+from dbnorm_vdb.cli.options import AsJson, Backend, Qrels, TargetUrl, bank_of, count_or_bank
 from dbnorm_vdb.errors import InvalidParameterError
 from dbnorm_vdb.methods import Method
 from dbnorm_vdb.tuning import TuneResult
@@ -23,7 +23,7 @@ def tune(
     query_bank: Annotated[str | None, typer.Option(help="As for fit.")] = None,
     gallery_bank: Annotated[str | None, typer.Option(help="As for fit.")] = None,
     queries: Annotated[str | None, typer.Option(help="FILE(.npy|.npz|.parquet)[:KEY] of labelled queries.")] = None,
-    relevant: Relevant = None,
+    qrels: Qrels = None,
     methods: Annotated[
         str | None, typer.Option(help="What to try, e.g. is,dual_is; default: all but sinkhorn.")
     ] = None,
@@ -49,7 +49,7 @@ def tune(
     with opened(target) as adapter, progress() as report:
         result = adapter.tune(
             None if queries is None else bank_of(queries, "queries"),
-            relevant,
+            qrels,
             query_bank=None if query_bank is None else bank_of(query_bank, "query bank"),
             gallery_bank=None if gallery_bank is None else count_or_bank(gallery_bank),
             methods=None if methods is None else [name.strip() for name in methods.split(",")],

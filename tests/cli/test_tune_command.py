@@ -43,7 +43,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def labelled(files: Path, option: str = "--queries") -> tuple[str, ...]:
-    return (option, f"{files / 'labelled.npz'}:queries", "--relevant", str(files / "qrels.tsv"))
+    return (option, f"{files / 'labelled.npz'}:queries", "--qrels", str(files / "qrels.tsv"))
 
 
 def test_the_settings_found_are_a_command_that_fits_and_passes_the_guard(url: str, files: Path) -> None:
