@@ -261,11 +261,14 @@ class Generations(Inspections):
         """A claim of the active generation, its statistics once nobody else can change them, and a dead fit's claim."""
         state = self._ledger.read()
         claim = self._ledger.claim(generation=state.active.generation if state.active else None)
-        active = self._ledger.active()
-        if active is None or active.generation != claim.generation:
+        try:
+            active = self._ledger.active()
+            if active is None or active.generation != claim.generation:
+                raise NotFittedError(f"collection {self._store.collection!r} was fitted anew just now; refresh again")
+            check_same_vector(active, info, self._store.collection, fitting=False)
+        except BaseException:
             self._ledger.release(claim)
-            raise NotFittedError(f"collection {self._store.collection!r} was fitted anew just now; refresh again")
-        check_same_vector(active, info, self._store.collection, fitting=False)
+            raise
         dead = state.writing if state.writing and state.writing.generation != claim.generation else None
         return claim, active, dead
 
@@ -276,9 +279,11 @@ class Generations(Inspections):
             if useless is not None:
                 self._store.discard_generation(useless)
             self._ledger.finish(claim, unfinished)
-        except Exception:  # the fit is done and serving; the next one cleans up
-            logger.warning("collection %r: fitted, but cleaning up failed", self._store.collection, exc_info=True)
+        except BaseException as error:  # the fit is done; the next one cleans up
             self._ledger.release(claim)
+            if not isinstance(error, Exception):
+                raise
+            logger.warning("collection %r: fitted, but cleaning up failed", self._store.collection, exc_info=True)
 
     def _count_items(self, info: VectorInfo) -> int:
         """How many items there are; EmptyCollectionError if none, or none that has the vector."""

@@ -136,7 +136,7 @@ class Serving:
     def _described(self) -> Steps[VectorInfo]:
         """The vector; from then on the store knows it."""
         if not self._store.described:
-            yield Work(self._store.describe)
+            yield Work(self._store.describe, key=(self._store, "describe"))
         return self._store.describe()
 
     def _served(self, *, fail_open: bool) -> Steps[CollectionStatistics | None]:
@@ -241,7 +241,8 @@ class Serving:
             cached = self._cached
         if not fresh and cached is not None and time.monotonic() - cached[0] < self._ttl:
             return cached[1]
-        statistics: CollectionStatistics | None = yield Work(self._read_statistics)
+        key = None if fresh else (self, "statistics")  # what is under way may have been read too early
+        statistics: CollectionStatistics | None = yield Work(self._read_statistics, key=key)
         return statistics
 
     def _read_statistics(self) -> CollectionStatistics | None:

@@ -25,6 +25,7 @@ from dbnorm_vdb.errors import (
     StatisticsMismatchError,
     UnsupportedQueryError,
 )
+from dbnorm_vdb.eventloop import uninterrupted
 from dbnorm_vdb.lookup import StatisticsLookup
 from dbnorm_vdb.methods import Method, adjustment_range
 from dbnorm_vdb.parameters import check_count
@@ -332,11 +333,12 @@ class MilvusAdapter(NormalizedCollection):
         vectors = [row.get(info.name) if isinstance(row, dict) else None for row in rows or ()]
         there, matrix = dense_vectors(vectors, info.dimension)
         computed = self._new_items(matrix) if there else None
-        result = write(self.collection_name, data=data, timeout=timeout, partition_name=partition_name, **kwargs)
-        if computed is not None:
-            written = result.get("ids") or result.get("primary_keys")  # the server may have made them
-            ids = [written[row] if written else rows[row][self._store.primary_field] for row in there]
-            self._write_statistics(ids, *computed)
+        with uninterrupted():  # rows are not left without their statistics
+            result = write(self.collection_name, data=data, timeout=timeout, partition_name=partition_name, **kwargs)
+            if computed is not None:
+                written = result.get("ids") or result.get("primary_keys")  # the server may have made them
+                ids = [written[row] if written else rows[row][self._store.primary_field] for row in there]
+                self._write_statistics(ids, *computed)
         return result
 
     def _write_statistics(self, ids: Sequence[ItemId], statistics: CollectionStatistics, items: ItemStatistics) -> None:
@@ -432,7 +434,8 @@ class MilvusAdapter(NormalizedCollection):
     def _items(self, statistics: CollectionStatistics, ids: Sequence[ItemId]) -> Steps[ItemStatistics]:
         lookup = self._lookup
         if lookup is None or not lookup.belongs_to(statistics):
-            lookup = yield Work(partial(self._lookup_of, statistics))
+            key = (self, "lookup", statistics.generation, statistics.revision)
+            lookup = yield Work(partial(self._lookup_of, statistics), key=key)
         items, missing = lookup.find(ids)
         if missing:
             asked = list(dict.fromkeys(ids[position] for position in missing))

@@ -94,7 +94,8 @@ def _write(name: str, behind: Behind, collection: str, *args: Any, **kwargs: Any
     adapter = yield from behind.adapter(collection)
     if adapter is None:
         return (yield from call(name, collection, *args, **kwargs))
-    return (yield Work(partial(getattr(adapter, name), **behind.bound(name, collection, args, kwargs))))
+    arguments = behind.bound(name, collection, args, kwargs)
+    return (yield Work(partial(getattr(adapter, name), **arguments), writes=True))
 
 
 _REPLACEMENTS: dict[str, Replacement] = {
