@@ -209,6 +209,19 @@ def test_statistics_that_cannot_be_used_are_a_note(quick_engine: Engine) -> None
     quick_engine.drop_collection(collection)
 
 
+def test_items_that_came_after_the_fit_are_a_note(quick_engine: Engine) -> None:
+    rng = np.random.default_rng(0)
+    items, queries = cone(rng, 52, np.zeros(D)), cone(rng, 30, np.zeros(D))
+    collection = quick_engine.create(items[:50])
+    adapter = quick_engine.adapter(collection)
+    adapter.fit(cone(rng, 40, np.zeros(D)), **FIT)
+    assert not any("lack statistics" in note for note in adapter.audit(queries).notes)
+    quick_engine.insert(collection, [50, 51], items[50:], [payload(50), payload(51)])
+    assert "2 of 52 items lack statistics and count as average items: refresh." in adapter.audit(queries).notes
+    adapter.drop()
+    quick_engine.drop_collection(collection)
+
+
 BAD: dict[str, tuple[dict[str, Any], type[db.DBNormError], str]] = {
     "k too large": ({"k": N + 2}, db.InvalidParameterError, f"k={N + 2}: hubness needs more items than that"),
     "k 0": ({"k": 0}, db.InvalidParameterError, "k must be at least 1, got 0"),

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from dbnorm_vdb import Metric
+from dbnorm_vdb.audits.lists import Lists
 from dbnorm_vdb.audits.outliers import (
     NEAR_EVERY_QUERY,
     OUTLYING,
@@ -16,6 +17,7 @@ from dbnorm_vdb.audits.outliers import (
     occurrence_z,
     robust_z,
 )
+from dbnorm_vdb.store import Hit
 
 RNG = np.random.default_rng(3)
 
@@ -51,6 +53,12 @@ def test_a_hub_among_items_that_are_never_found_is_outlying() -> None:
     scores = occurrence_z(counts)
     assert np.flatnonzero(scores >= OUTLYING).tolist() == [5]
     assert np.isfinite(scores).all()
+
+
+def test_items_that_are_never_found_count_among_those_an_item_stands_out_from() -> None:
+    lists = Lists([[Hit("hub", 1.0, {}), Hit("other", 0.9, {})]] * 20)
+    assert lists.z_scores(2) == {"hub": 0, "other": 0}
+    assert min(lists.z_scores(100).values()) >= OUTLYING
 
 
 @pytest.mark.parametrize("metric", list(Metric))
