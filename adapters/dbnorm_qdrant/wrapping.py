@@ -99,7 +99,7 @@ def _upsert(behind: Behind, collection_name: str, *args: Any, **kwargs: Any) -> 
     if adapter is None:
         return (yield from call("upsert", collection_name, *args, **kwargs))
     arguments = behind.bound("upsert", collection_name, args, kwargs)
-    return (yield Work(partial(adapter.upsert, **arguments)))
+    return (yield Work(partial(adapter.upsert, **arguments), writes=True))
 
 
 _REPLACEMENTS: dict[str, Replacement] = {
