@@ -192,13 +192,12 @@ def test_what_has_no_normalised_form_is_refused_unless_raw(quick_engine: Engine,
             lambda c, **raw: c.search(collection, [vector], limit=3, order_by_fields=order, **raw)[0].ids
         ]
     else:
-        leg = models.Prefetch(query=vector, limit=5)
-        fusion = models.FusionQuery(fusion=models.Fusion.RRF)
+        discover = models.DiscoverQuery(discover=models.DiscoverInput(target=vector, context=[]))
+        leg, fusion = models.Prefetch(query=discover, limit=5), models.FusionQuery(fusion=models.Fusion.RRF)
         calls = [
+            lambda c, **raw: c.query_points(collection, discover, limit=3, **raw).points[0].id,
             lambda c, **raw: c.query_points(collection, prefetch=[leg, leg], query=fusion, limit=3, **raw).points[0].id,
-            lambda c, **raw: (
-                c.query_points_groups(collection, "number", fusion, prefetch=[leg, leg], **raw).groups[0].id
-            ),
+            lambda c, **raw: c.query_points_groups(collection, "number", discover, **raw).groups[0].id,
         ]
     for call in calls:
         with pytest.raises(db.UnsupportedQueryError, match="method='raw'"):
