@@ -87,6 +87,7 @@ class AsyncCollection:
     fit = threaded(NormalizedCollection.fit)
     refresh = threaded(NormalizedCollection.refresh)
     fold = threaded(NormalizedCollection.fold)
+    tune = threaded(NormalizedCollection.tune, writes=False)
     drop = threaded(NormalizedCollection.drop)
     audit = threaded(NormalizedCollection.audit, writes=False)
     explain = threaded(NormalizedCollection.explain, writes=False)

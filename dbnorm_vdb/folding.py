@@ -27,13 +27,12 @@ from dbnorm_vdb.statistics import (
     FORMAT_VERSION,
     Booleans,
     CollectionStatistics,
-    Count,
     Floats,
     Generation,
     ItemStatistics,
     Metric,
-    Stored,
 )
+from dbnorm_vdb.stored import Count, Stored
 from dbnorm_vdb.version import __version__
 
 FOLDED_KEY = "dbnorm_folded"

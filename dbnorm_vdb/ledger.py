@@ -85,7 +85,13 @@ class Ledger:
     def activate(self, claim: FitClaim, statistics: CollectionStatistics) -> None:
         """Make a generation the one that searches use: one write. The claim stays, for the cleaning up."""
         state = self._check(claim)
-        self._write(state.model_copy(update={"active": statistics}))
+        refreshed = state.active is not None and state.active.generation == statistics.generation
+        rejected = state.rejected if refreshed else None
+        self._write(state.model_copy(update={"active": statistics, "rejected": rejected}))
+
+    def reject(self, claim: FitClaim, statistics: CollectionStatistics) -> None:
+        """Record a generation that is not to be used: one write. The claim stays, for the cleaning up."""
+        self._write(self._check(claim).model_copy(update={"rejected": statistics}))
 
     def finish(self, claim: FitClaim, unfinished: FitClaim | None = None) -> None:
         """Let go of the claim of a fit that has cleaned up, and of the bounds that its statistics include.

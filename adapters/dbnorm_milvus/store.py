@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -210,6 +211,13 @@ class MilvusStore(Store):
                 strict_float32=True,
             )
         return self._page(rows)
+
+    def ids_of(self, keys: Sequence[str]) -> list[ItemId]:
+        self.describe()
+        if self._primary["type"] == DataType.VARCHAR:
+            return list(keys)
+        numbers = [int(key) for key in keys if re.fullmatch(r"-?[0-9]{1,19}", key)]
+        return [number for number in numbers if -(2**63) <= number < 2**63]
 
     def payloads(self, ids: Sequence[ItemId]) -> dict[ItemId, Mapping[str, Any]]:
         key, fields = self.primary_field, self.payload_fields

@@ -7,6 +7,7 @@ from dbnorm_vdb.cli import (  # noqa: F401  (they register their commands)
     experiments,
     inspections,
     reports,
+    tuning,
 )
 from dbnorm_vdb.cli.app import run
 

@@ -11,7 +11,10 @@ import dbnorm_vdb
 from dbnorm_vdb import errors
 
 NAMES = {
+    "TuneResult",
+    "Verdict",
     "Bank",
+    "BankDistance",
     "BankStatistics",
     "BiasSummary",
     "Calibration",
