@@ -210,6 +210,23 @@ def test_equal_scores_keep_their_order_in_trec_eval(tmp_path):
         assert found[ir_measures.RR] == pytest.approx(reciprocal) == told.arm(name).estimates["RR"].value
 
 
+@pytest.mark.parametrize(
+    ("query", "item", "message"),
+    [("first query", "a", "the query key 'first query' cannot be written"), ("q", "a\tb", r"the item key 'a\\tb'")],
+)
+def test_keys_that_a_trec_file_cannot_hold_are_refused_before_anything_is_written(query, item, message, tmp_path):
+    told = compare({"one": {query: [item, "c"]}, "two": {query: ["c"]}}, limit=2, depth=3, **FAST)
+    with pytest.raises(db.InvalidRunError, match=message):
+        told.save(tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_comparison_read_from_json_has_no_runs_to_save(result, tmp_path):
+    result.save(tmp_path / "saved")
+    with pytest.raises(db.InvalidRunError, match="holds no runs"):
+        Comparison.load(tmp_path / "saved").save(tmp_path / "again")
+
+
 # --- bad input ----------------------------------------------------------------------------------------------------
 
 RUN = {str(row): order for row, order in enumerate(ranking(WORLD.raw(), 5))}
