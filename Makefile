@@ -4,8 +4,8 @@ BIN := .venv/bin
 
 .PHONY: demo test lint clean
 
-demo: .venv/.demo  ## hubs before and after, on real data, on the embedded engines
-	$(BIN)/dbnorm-vdb demo $(DEMO)
+demo: .venv/.demo  ## hubs before and after, on real data, on the embedded engines; writes report.html
+	$(BIN)/dbnorm-vdb demo --report report.html $(DEMO)
 
 test: .venv/.test  ## the whole suite
 	$(BIN)/python -m pytest -n 4 --dist loadgroup

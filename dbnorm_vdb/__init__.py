@@ -52,10 +52,13 @@ from dbnorm_vdb.statistics import (
 )
 from dbnorm_vdb.store import Hit
 from dbnorm_vdb.summaries import FitSummary, FoldSummary, RefreshSummary, Status
+from dbnorm_vdb.tuning import TuneResult
+from dbnorm_vdb.verdicts import BankDistance, Verdict
 from dbnorm_vdb.version import __version__
 
 __all__ = [
     "Bank",
+    "BankDistance",
     "BankFileError",
     "BankStatistics",
     "BiasSummary",
@@ -96,12 +99,14 @@ __all__ = [
     "StatisticsMismatchError",
     "Status",
     "StoredState",
+    "TuneResult",
     "UnknownVectorError",
     "UnsupportedCollectionError",
     "UnsupportedMethodError",
     "UnsupportedMetricError",
     "UnsupportedQueryError",
     "UnsupportedVectorError",
+    "Verdict",
     "ZeroVectorError",
     "__version__",
     "k_occurrence",

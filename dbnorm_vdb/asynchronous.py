@@ -3,7 +3,7 @@
 Searches are steps (`dbnorm_vdb.steps`): on an event loop their calls of the client are awaited where the sync adapter
 makes them. Everything else, from reading statistics to a whole fit, runs in a worker thread, whose calls of the async
 client are made on the event loop and waited for by that thread (`dbnorm_vdb.eventloop`). So nothing is written twice,
-and nothing blocks the loop.
+and nothing blocks the loop. What a sync adapter learns to do, its async form has by one line: `awaited` or `threaded`.
 """
 
 from __future__ import annotations
@@ -41,15 +41,22 @@ def awaited(search: Callable[Concatenate[Any, P], T]) -> Callable[Concatenate[An
     return method
 
 
-def threaded(work: Callable[Concatenate[Any, P], T]) -> Callable[Concatenate[Any, P], Coroutine[Any, Any, T]]:
+def threaded(
+    work: Callable[Concatenate[Any, P], T], *, writes: bool = True
+) -> Callable[Concatenate[Any, P], Coroutine[Any, Any, T]]:
     """The async form of what a sync adapter does in many steps, such as a fit: in a worker thread.
 
-    Functions that are passed to it, such as `progress`, are called in that thread.
+    Functions that are passed to it, such as `progress`, are called in that thread. Cancelled, it ends before its next
+    call of the client, cleans up as when it fails, and raises the cancellation then.
+
+    Args:
+        work: the sync adapter's method.
+        writes: it may write. A call under way is then awaited when it is cancelled, else cancelled as well.
     """
 
     @functools.wraps(work)
     async def method(self: AsyncCollection, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        return await in_thread(functools.partial(work, self._inner, *args, **kwargs))
+        return await in_thread(functools.partial(work, self._inner, *args, **kwargs), writes=writes)
 
     return method
 
@@ -74,11 +81,13 @@ class AsyncCollection:
         """Searches that were served raw for want of statistics."""
         return self._inner.fallback_count
 
-    is_fitted = threaded(NormalizedCollection.is_fitted)
+    is_fitted = threaded(NormalizedCollection.is_fitted, writes=False)
+    sample_items = threaded(NormalizedCollection.sample_items, writes=False)
+    status = threaded(NormalizedCollection.status, writes=False)
     fit = threaded(NormalizedCollection.fit)
     refresh = threaded(NormalizedCollection.refresh)
-    status = threaded(NormalizedCollection.status)
     fold = threaded(NormalizedCollection.fold)
+    tune = threaded(NormalizedCollection.tune, writes=False)
     drop = threaded(NormalizedCollection.drop)
-    audit = threaded(NormalizedCollection.audit)
-    explain = threaded(NormalizedCollection.explain)
+    audit = threaded(NormalizedCollection.audit, writes=False)
+    explain = threaded(NormalizedCollection.explain, writes=False)

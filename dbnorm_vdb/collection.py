@@ -2,308 +2,34 @@
 
 from __future__ import annotations
 
-import math
-import os
-import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from numbers import Real
-from typing import Any, TypeAlias
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
-from dbnorm_vdb.banks import Bank, Vectors, usable_vectors
-from dbnorm_vdb.biases import BankBiases
-from dbnorm_vdb.bounds import bounds_beyond
-from dbnorm_vdb.checkpoint import Checkpoint
+from dbnorm_vdb.banks import Bank
 from dbnorm_vdb.copying import Folder, FoldTarget
-from dbnorm_vdb.errors import EmptyBankError, EmptyCollectionError, InvalidParameterError, NotFittedError
+from dbnorm_vdb.errors import InvalidParameterError, NotFittedError
 from dbnorm_vdb.fitting import FitSettings
 from dbnorm_vdb.folding import check_foldable
-from dbnorm_vdb.inspections import Inspections
-from dbnorm_vdb.ledger import unfinished
+from dbnorm_vdb.generations import BankInput, Generations
+from dbnorm_vdb.likeness import LEAST, bank_distance
 from dbnorm_vdb.methods import Method
 from dbnorm_vdb.parameters import check_count
-from dbnorm_vdb.serving import check_same_vector, logger
-from dbnorm_vdb.statistics import CollectionStatistics, FitClaim, ItemStatistics
+from dbnorm_vdb.serving import check_same_vector
+from dbnorm_vdb.statistics import CollectionStatistics
 from dbnorm_vdb.store import VectorInfo
-from dbnorm_vdb.summaries import FitSummary, FoldSummary, RefreshSummary, Status, in_words
+from dbnorm_vdb.summaries import FoldSummary, Status
 from dbnorm_vdb.targets import Target
-from dbnorm_vdb.writing import Execution, GalleryWriter, Progress, sample_vectors, stored_banks, work_key
+from dbnorm_vdb.tuning import BetaInput, TuneOptions, TuneResult, tune
+from dbnorm_vdb.validation import DEFAULT_MEASURE
+from dbnorm_vdb.verdicts import BankDistance
+from dbnorm_vdb.writing import Execution, Progress
 
-BankInput: TypeAlias = Bank | npt.ArrayLike | str | os.PathLike[str]
 
-_PEEK = 100
-
-
-class NormalizedCollection(Inspections, ABC):
-    """A collection with DBNorm: fit, refresh, status, drop. Base of the adapters, which add the engine's own search."""
-
-    # --- fit ---------------------------------------------------------------------------------------------------
-
-    def fit(
-        self,
-        query_bank: BankInput | None = None,
-        gallery_bank: BankInput | int | None = None,
-        *,
-        method: str | Method = Method.DUAL_IS,
-        query_beta: float = 20.0,
-        gallery_beta: float = 10.0,
-        activation_k: int = 1,
-        iterations: int = 10,
-        sample_size: int = 50_000,
-        nnn_alpha: float = 0.5,
-        nnn_k: int = 10,
-        seed: int = 0,
-        page_size: int = 1000,
-        batch_size: int | None = None,
-        max_items_per_second: float | None = None,
-        backend: str = "auto",
-        precision: str = "float32",
-        resume: bool = True,
-        progress: Progress | None = None,
-    ) -> FitSummary:
-        """Compute and store the statistics of every item; searches use them once all are written.
-
-        The user's vectors and payload are only read. Everything is checked before anything is written. While the fit
-        runs, and if it is killed, searches go on with the previous statistics; the same fit, called again within a
-        day, goes on where the killed one stopped.
-
-        Args:
-            query_bank: queries like those the collection serves: (n, d) array, path (`.npy`, `.npz`, `.parquet`) or
-                `Bank`.
-            gallery_bank: items like those it holds: the same, or how many items to sample from the collection.
-            method: the default method of searches: `is`, `dis`, `dual_is`, `dual_dis`, `nnn` or `sinkhorn`.
-            query_beta: inverse temperature of the query bank.
-            gallery_beta: inverse temperature of the gallery bank.
-            activation_k: how many nearest items each bank vector activates (`dis`, `dual_dis`).
-            iterations: item steps of `sinkhorn`; 1 is `is`.
-            sample_size: how many items `sinkhorn` learns its bank weights on, at most. They are held in memory.
-            nnn_alpha: weight of the bias of `nnn`; 0.5 is CSLS.
-            nnn_k: the bias of `nnn` is the mean of this many largest similarities to the query bank (all, if fewer).
-            seed: of the samples drawn for `sinkhorn`, and when `gallery_bank` is a number.
-            page_size: items read and computed at a time.
-            batch_size: items in one write request; None for what suits the engine.
-            max_items_per_second: for a database that is busy: the pace, on average. None: as fast as it goes.
-            backend: "numpy", "torch" or "auto".
-            precision: of the matrix product: "float32", or on torch "tf32" or "bfloat16" (see `make_kernel`).
-            resume: go on where an interrupted fit of the same work stopped; False starts afresh.
-            progress: called with a stage, how many are done, and how many there are.
-
-        Raises:
-            InvalidInputError: and its kinds, when a bank, a parameter or the collection cannot be used.
-            StatisticsMismatchError: the collection is fitted for another of its vectors.
-            ForeignDataError: a name to be written under is taken.
-            FitInProgressError: another fit of the collection is running, or took over.
-        """
-        started = time.monotonic()
-        settings = FitSettings(
-            Method.parse(method),
-            query_beta,
-            gallery_beta,
-            activation_k,
-            iterations,
-            sample_size,
-            nnn_alpha,
-            nnn_k,
-            page_size,
-            backend,
-            precision,
-        )
-        execution = _execution(batch_size, max_items_per_second, progress)
-        settings.check_banks({"query": query_bank, "gallery": gallery_bank})
-        info = self._store.describe(fresh=True)
-        settings.check_backend(info.metric)
-        state = self._ledger.read()
-        check_same_vector(state.active, info, self._store.collection, fitting=True)
-        count = self._count_items(info)
-        banks = self._load_banks(query_bank, gallery_bank, info, seed)
-        self._store.check_writable()
-        work = work_key(info, banks, settings, seed)
-        generation = unfinished(self._ledger.read(), work) if resume else None
-        checkpoint = Checkpoint.load(self._store.read_checkpoint(generation)) if generation else None
-        claim = self._ledger.claim(work=work, generation=generation if checkpoint else None)
-        try:
-            active = self._ledger.read().active
-            if checkpoint is None and (state.writing or (not active and self._store.has_companions())):
-                self._store.discard_generations(keep=active.generation if active else None)
-            writer = GalleryWriter(self._store, self._ledger, info, claim, settings, execution)
-            statistics = writer.write(banks, count, checkpoint, seed)
-            self._ledger.activate(claim, statistics)
-        except BaseException:
-            self._ledger.release(claim)
-            raise
-        self._remember(statistics)
-        self._clean_up(claim, active.generation if active else None)
-        if statistics.calibration is not None and not statistics.calibration.suffices:
-            logger.warning("collection %r: %s", self._store.collection, in_words(statistics.calibration))
-        return FitSummary(
-            statistics=statistics,
-            item_count=statistics.item_count,
-            skipped_count=statistics.skipped_count,
-            missing_count=max(0, self._store.count() - self._store.count_fitted(claim.generation)),
-            resumed_count=checkpoint.done if checkpoint else 0,
-            seconds=time.monotonic() - started,
-        )
-
-    def refresh(
-        self,
-        *,
-        page_size: int = 1000,
-        batch_size: int | None = None,
-        max_items_per_second: float | None = None,
-        backend: str = "auto",
-        progress: Progress | None = None,
-    ) -> RefreshSummary:
-        """Bring the statistics up to date with the collection, using the stored banks.
-
-        Reads every vector, writes the statistics of items that lack them or have changed, removes those of items that
-        are gone, and renews the activation sets and the totals. The result is that of a fit with the same banks (the
-        bank weights of `sinkhorn` stay as they were learned). Searches go on meanwhile.
-
-        Args:
-            page_size: items read and computed at a time.
-            batch_size: items in one write request; None for what suits the engine.
-            max_items_per_second: the pace, on average; None for as fast as it goes.
-            backend: "numpy", "torch" or "auto".
-            progress: called with a stage, how many are done, and how many there are.
-
-        Raises:
-            NotFittedError: there are no statistics yet.
-            EmptyCollectionError: there are no items left; `drop()` the statistics.
-            FitInProgressError: a fit of the collection is running, or took over.
-            StatisticsError: the stored banks are not those that were fitted.
-        """
-        started = time.monotonic()
-        execution = _execution(batch_size, max_items_per_second, progress)
-        check_count(page_size, what="page_size")
-        info = self._store.describe(fresh=True)
-        FitSettings(backend=backend).check_backend(info.metric)
-        if self._ledger.active() is None:
-            raise NotFittedError(f"collection {self._store.collection!r} has no statistics to refresh; call fit()")
-        count = self._count_items(info)
-        claim, active, unfinished_claim = self._claim_active(info)
-        try:
-            settings = FitSettings.of(active, page_size=page_size, backend=backend)
-            banks, log_weights = stored_banks(self._store, active)
-            writer = GalleryWriter(self._store, self._ledger, info, claim, settings, execution)
-            statistics, written, removed = writer.refresh(active, banks, log_weights, count)
-            self._ledger.activate(claim, statistics)
-        except BaseException:
-            self._ledger.release(claim)
-            raise
-        self._remember(statistics)
-        self._clean_up(claim, None, unfinished_claim)
-        return RefreshSummary(
-            statistics=statistics,
-            item_count=statistics.item_count,
-            written_count=written,
-            removed_count=removed,
-            skipped_count=statistics.skipped_count,
-            seconds=time.monotonic() - started,
-        )
-
-    def _claim_active(self, info: VectorInfo) -> tuple[FitClaim, CollectionStatistics, FitClaim | None]:
-        """A claim of the active generation, its statistics once nobody else can change them, and a dead fit's claim."""
-        state = self._ledger.read()
-        claim = self._ledger.claim(generation=state.active.generation if state.active else None)
-        active = self._ledger.active()
-        if active is None or active.generation != claim.generation:
-            self._ledger.release(claim)
-            raise NotFittedError(f"collection {self._store.collection!r} was fitted anew just now; refresh again")
-        check_same_vector(active, info, self._store.collection, fitting=False)
-        dead = state.writing if state.writing and state.writing.generation != claim.generation else None
-        return claim, active, dead
-
-    def _clean_up(self, claim: FitClaim, replaced: int | None, unfinished: FitClaim | None = None) -> None:
-        try:
-            if replaced is not None:
-                self._store.discard_generation(replaced)
-            self._store.clear_checkpoint(claim.generation)
-            self._ledger.finish(claim, unfinished)
-        except Exception:  # the fit is done and serving; the next one cleans up
-            logger.warning("collection %r: fitted, but cleaning up failed", self._store.collection, exc_info=True)
-            self._ledger.release(claim)
-
-    def _count_items(self, info: VectorInfo) -> int:
-        """How many items there are; EmptyCollectionError if none, or none that has the vector."""
-        count = self._store.count()
-        if not count:
-            raise EmptyCollectionError(f"collection {self._store.collection!r} has no items; insert some, then fit")
-        if not any(usable_vectors(page.vectors).any() for page in self._store.pages(_PEEK)):
-            raise EmptyCollectionError(
-                f"none of the items of collection {self._store.collection!r} has a usable vector {info.name!r};"
-                " insert vectors, then fit"
-            )
-        return count
-
-    def _load_banks(
-        self, query_bank: BankInput | None, gallery_bank: BankInput | int | None, info: VectorInfo, seed: int
-    ) -> dict[str, Bank]:
-        banks: dict[str, Bank] = {}
-        if query_bank is not None:
-            banks["query"] = Bank.of(query_bank, what="query bank", dimension=info.dimension)
-        if isinstance(gallery_bank, (int, np.integer)):
-            banks["gallery"] = self.sample_items(gallery_bank, seed=seed)
-        elif gallery_bank is not None:
-            banks["gallery"] = Bank.of(gallery_bank, what="gallery bank", dimension=info.dimension)
-        return banks
-
-    def sample_items(self, size: int | np.integer[Any], *, seed: int = 0) -> Bank:
-        """A bank of `size` of the collection's vectors; the same items for the same seed, on every engine.
-
-        Items whose vector is missing, zero or not finite are left out.
-
-        Raises:
-            InvalidParameterError: `size` below 1.
-            EmptyBankError: none of the sampled items has a usable vector.
-        """
-        count = check_count(size, what="gallery_bank as a number is a sample size, which")
-        vectors = sample_vectors(self._store, count, seed)
-        vectors = vectors[vectors.any(axis=1)]
-        if not len(vectors):
-            raise EmptyBankError(
-                f"none of the items sampled from {self._store.collection!r} has a usable vector;"
-                " pass gallery_bank as an array"
-            )
-        sampled = Bank.of(vectors, what="gallery bank")
-        return Bank(sampled.vectors, f"{len(vectors)} items of {self._store.collection}, seed {seed}")
-
-    # --- items that come later ---------------------------------------------------------------------------------
-
-    def _new_items(self, vectors: Vectors) -> tuple[CollectionStatistics, ItemStatistics] | None:
-        """Statistics of (n, d) items about to be written, from the stored banks; None if nothing is fitted.
-
-        The bias ranges of the collection hold for these items when this returns.
-        """
-        active = self._ledger.active()
-        if active is None:
-            return None
-        check_same_vector(active, self._store.describe(), self._store.collection, fitting=False)
-        with self._banks_lock:
-            if self._bank_biases is None or self._bank_biases[0] != active.generation:
-                self._bank_biases = (active.generation, self._load_biases(active))
-            usable = usable_vectors(vectors)
-            biases = {name: np.full(len(vectors), np.nan) for name in active.columns}
-            for bank in self._bank_biases[1]:
-                for name, values in bank.of(vectors[usable]).items():
-                    biases[name][usable] = values
-        items = ItemStatistics.of_biases(len(vectors), biases)
-        bounds = bounds_beyond(active, items)
-        if bounds is not None:
-            self._ledger.widen(bounds)
-            active = active.widened([bounds])
-        self._remember(active)
-        return active, items
-
-    def _load_biases(self, active: CollectionStatistics) -> list[BankBiases]:
-        banks, log_weights = stored_banks(self._store, active)
-        settings = FitSettings.of(active)
-        return [
-            BankBiases(settings.fitted(name, bank, log_weights), active.metric, backend="numpy")
-            for name, bank in banks.items()
-        ]
+class NormalizedCollection(Generations, ABC):
+    """A collection with DBNorm: fit, tune, status, drop. Base of the adapters, which add the engine's own search."""
 
     # --- a folded copy -----------------------------------------------------------------------------------------
 
@@ -341,7 +67,7 @@ class NormalizedCollection(Inspections, ABC):
                 fitted anew meanwhile.
             StatisticsError: the copy does not hold what was written to it.
         """
-        execution = _execution(batch_size, max_items_per_second, progress)
+        execution = Execution.of(batch_size, max_items_per_second, progress)
         check_count(page_size, what="page_size")
         if not isinstance(target, str) or not target:
             raise InvalidParameterError(f"target is the name of a collection that is to be made, got {target!r}")
@@ -358,20 +84,102 @@ class NormalizedCollection(Inspections, ABC):
     def _fold_target(self, name: str) -> FoldTarget:
         """What copies this collection into another."""
 
+    # --- does it help? -----------------------------------------------------------------------------------------
+
+    def tune(
+        self,
+        queries: BankInput | None = None,
+        relevant: Any = None,
+        *,
+        query_bank: BankInput | None = None,
+        gallery_bank: BankInput | int | None = None,
+        methods: Iterable[str | Method] | None = None,
+        betas: BetaInput | None = None,
+        measure: str = DEFAULT_MEASURE,
+        folds: int = 5,
+        candidates: int | None = None,
+        activation_k: int = 1,
+        nnn_k: int = 10,
+        iterations: int = 10,
+        sample_size: int = 50_000,
+        seed: int = 0,
+        backend: str = "auto",
+        progress: Progress | None = None,
+    ) -> TuneResult:
+        """Find the settings to fit with. Nothing is written, and nothing has to be fitted.
+
+        The raw candidates of the queries are re-ranked with every setting. Taken is the simplest method (`raw`, `is`,
+        `dis`, `nnn`, `sinkhorn`, `dual_is`, `dual_dis`) whose best setting is within one standard error of the best
+        of all; what it is worth on new queries is told by cross-validation. `fit(query_bank, gallery_bank,
+        **result.settings)` takes the settings as they are.
+
+        Without labels the settings are those under which the results are shared most evenly among the items (the
+        Robin Hood index of the 10-occurrence), of `queries`, or else of queries held out of the query bank. That is a
+        heuristic: the result is marked as not validated.
+
+        Args:
+            queries: (n, d) vectors of queries: array, path or `Bank`.
+            relevant: for each the id of the relevant item, an iterable of ids, or a mapping of ids to grades; or qrels
+                (a path, a mapping, a data frame) by row number. None: there are no labels.
+            query_bank: as for `fit`.
+            gallery_bank: as for `fit`.
+            methods: what to try besides `raw`; None for all that the banks allow but `sinkhorn`, which takes longest.
+            betas: inverse temperatures to try for both banks, or by bank: `{"query": [...], "gallery": [...]}`. A
+                gallery beta of 0 makes `is` of `dual_is`. None: a range that suits the spread of the similarities.
+            measure: what to optimise: `R`, `Success`, `RR` or `nDCG`, with a cutoff.
+            folds: of the cross-validation.
+            candidates: how many items to fetch for each query; None for 500, or all if there are fewer.
+            activation_k, nnn_k, iterations, sample_size, seed, backend: as for `fit`.
+            progress: called with a stage, how many are done, and how many there are.
+
+        Raises:
+            InvalidInputError: and its kinds, when the queries, the labels, a bank or a parameter cannot be used.
+        """
+        options = TuneOptions(
+            methods,
+            betas,
+            measure,
+            folds,
+            candidates,
+            activation_k,
+            nnn_k,
+            iterations,
+            sample_size,
+            seed,
+            backend,
+            progress,
+        )
+        info = self._store.describe(fresh=True)
+        FitSettings(backend=backend).check_backend(info.metric)
+        self._count_items(info)
+        banks = self._load_banks(query_bank, gallery_bank, info, seed)
+        return tune(self._store, self.nearest, info, queries, relevant, banks, options)
+
     # --- status and drop ---------------------------------------------------------------------------------------
 
-    def status(self, query_bank: BankInput | None = None, gallery_bank: BankInput | None = None) -> Status:
+    def status(
+        self,
+        query_bank: BankInput | None = None,
+        gallery_bank: BankInput | None = None,
+        *,
+        queries: BankInput | None = None,
+    ) -> Status:
         """What is stored for this collection, and how many of its items it covers.
 
         Args:
             query_bank: the query bank in use today; `changed_banks` says whether it is still the fitted one.
             gallery_bank: the same for the gallery bank.
+            queries: a sample of the queries that are served today, 10 or more, better 200; `bank_distance` says how
+                far they are from the fitted query bank.
 
         Raises:
             StatisticsFormatError: what is stored is unreadable or of another format version.
+            NotFittedError: `queries` are given, and there is no fitted query bank to compare them with.
+            InvalidInputError: and its kinds, when a bank or the queries cannot be used.
         """
         info = self._store.describe(fresh=True)
         state = self._ledger.read()
+        distance = None if queries is None else self._distance(state.active, queries, info)
         given = {"query": query_bank, "gallery": gallery_bank}
         fitted = state.active.banks if state.active else {}
         changed = [
@@ -389,9 +197,25 @@ class NormalizedCollection(Inspections, ABC):
             item_count=self._store.count(),
             fitted_count=self._store.count_fitted(state.active.generation) if state.active else 0,
             active=state.active and self._ledger.active(),
+            rejected=state.rejected,
             writing=state.writing,
             changed_banks=changed,
+            bank_distance=distance,
         )
+
+    def _distance(self, active: CollectionStatistics | None, queries: BankInput, info: VectorInfo) -> BankDistance:
+        """Of queries from the fitted query bank."""
+        given = Bank.of(queries, what="status queries", dimension=info.dimension)
+        if active is None or active.query is None:
+            raise NotFittedError(
+                f"collection {self._store.collection!r} has no fitted query bank to compare queries with; call fit()"
+            )
+        found = bank_distance(self._store.read_bank(active.generation, "query")[0], given.vectors, active.metric)
+        if found is None:
+            raise InvalidParameterError(
+                f"{len(given)} queries and {active.query.size} bank vectors are too few to compare; each needs {LEAST}"
+            )
+        return found
 
     def drop(self) -> None:
         """Remove everything that this library stored for the collection, and nothing else. Safe to repeat.
@@ -417,17 +241,3 @@ class NormalizedCollection(Inspections, ABC):
         cls, directory: str, vectors: npt.ArrayLike, payloads: Sequence[Mapping[str, Any]], *, name: str = "items"
     ) -> NormalizedCollection:
         """A new collection on the engine's embedded form, which may keep files in `directory`."""
-
-
-def _execution(batch_size: int | None, max_items_per_second: float | None, progress: Progress | None) -> Execution:
-    """Check how a pass is to treat the database."""
-    if batch_size is not None:
-        check_count(batch_size, what="batch_size")
-    pace = max_items_per_second
-    if pace is not None and not (isinstance(pace, Real) and math.isfinite(pace) and pace > 0):
-        raise InvalidParameterError(f"max_items_per_second must be a finite number > 0, got {pace!r}")
-    return Execution(progress or _silent, batch_size, pace)
-
-
-def _silent(stage: str, done: int, total: int) -> None:
-    """Report nothing."""

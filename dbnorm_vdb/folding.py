@@ -27,13 +27,12 @@ from dbnorm_vdb.statistics import (
     FORMAT_VERSION,
     Booleans,
     CollectionStatistics,
-    Count,
     Floats,
     Generation,
     ItemStatistics,
     Metric,
-    Stored,
 )
+from dbnorm_vdb.stored import Count, Stored
 from dbnorm_vdb.version import __version__
 
 FOLDED_KEY = "dbnorm_folded"
@@ -136,7 +135,7 @@ def combined_adjustments(
     method: Method, items: ItemStatistics, statistics: CollectionStatistics
 ) -> tuple[Floats, Booleans]:
     """(n,) what an additive method subtracts from the similarities of n items, and (n,) which have statistics."""
-    weights = additive_weights(method, statistics)
+    weights = additive_weights(form_of(method, {}), statistics)
     adjustments = adjustments_of(statistics, items, weights)
     total = sum((weight * adjustments[name].values for name, weight in weights.items()), np.zeros(len(items)))
     known = ~np.logical_or.reduce([np.isnan(items.bias(name)) for name in weights])

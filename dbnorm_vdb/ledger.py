@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta, timezone
 
 from dbnorm_vdb.errors import FitInProgressError, StatisticsError, StatisticsFormatError
+from dbnorm_vdb.eventloop import uninterrupted
 from dbnorm_vdb.statistics import BiasBounds, CollectionStatistics, FitClaim, StoredState
 from dbnorm_vdb.store import BOUNDS_KEY, KEY, Store
 
@@ -63,9 +64,13 @@ class Ledger:
         state = self.read()
         self._check_free(state)
         claim = new_claim(generation or _next_generation(state), work=work)
-        self._write(state.model_copy(update={"writing": claim}))
-        time.sleep(SETTLE_SECONDS)  # for another fit that read the state in the same moment to show itself
-        self._check(claim)
+        try:
+            self._write(state.model_copy(update={"writing": claim}))
+            time.sleep(SETTLE_SECONDS)  # for another fit that read the state in the same moment to show itself
+            self._check(claim)
+        except BaseException:
+            self.release(claim)
+            raise
         self._renewed_at = time.monotonic()
         return claim
 
@@ -80,7 +85,13 @@ class Ledger:
     def activate(self, claim: FitClaim, statistics: CollectionStatistics) -> None:
         """Make a generation the one that searches use: one write. The claim stays, for the cleaning up."""
         state = self._check(claim)
-        self._write(state.model_copy(update={"active": statistics}))
+        refreshed = state.active is not None and state.active.generation == statistics.generation
+        rejected = state.rejected if refreshed else None
+        self._write(state.model_copy(update={"active": statistics, "rejected": rejected}))
+
+    def reject(self, claim: FitClaim, statistics: CollectionStatistics) -> None:
+        """Record a generation that is not to be used: one write. The claim stays, for the cleaning up."""
+        self._write(self._check(claim).model_copy(update={"rejected": statistics}))
 
     def finish(self, claim: FitClaim, unfinished: FitClaim | None = None) -> None:
         """Let go of the claim of a fit that has cleaned up, and of the bounds that its statistics include.
@@ -96,8 +107,8 @@ class Ledger:
         self._write(self._check(claim).model_copy(update={"writing": unfinished and _released(unfinished)}))
 
     def release(self, claim: FitClaim) -> None:
-        """Let go of the claim of a fit that failed, as far as the database still answers."""
-        with contextlib.suppress(Exception):
+        """Let go of the claim of a fit that failed or was interrupted, as far as the database still answers."""
+        with uninterrupted(), contextlib.suppress(Exception):
             state = self._check(claim)
             self._put(state.model_copy(update={"writing": _released(claim)}))
 

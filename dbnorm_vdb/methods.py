@@ -159,11 +159,19 @@ def _weights(form: Form, betas: Mapping[str, float]) -> dict[str, float]:
     return {name: betas[name] / total for name in form.columns}
 
 
+def one_gate_floor(beta: float, highest: float) -> float:
+    """By how much `s <= 0` is lowered with one gate open, to rank after every positive one.
+
+    Args:
+        beta: inverse temperature of the open gate's bank.
+        highest: the largest adjustment by it over the gallery.
+    """
+    return max(highest, 0.0) - _LOG_FLOOR / beta
+
+
 def _one_gate(similarities: Floats, adjustment: Adjustment) -> Floats:
     positive = similarities > 0
-    floor = np.where(
-        positive.any(axis=-1, keepdims=True), max(adjustment.highest, 0.0) - _LOG_FLOOR / adjustment.beta, 0
-    )
+    floor = np.where(positive.any(axis=-1, keepdims=True), one_gate_floor(adjustment.beta, adjustment.highest), 0)
     logarithms = np.log(similarities, out=np.zeros_like(similarities), where=positive)
     return np.where(
         positive,
@@ -189,9 +197,8 @@ def adjustments_of(
 # --- bounds ----------------------------------------------------------------------------------------------------------
 
 
-def additive_weights(method: Method, statistics: CollectionStatistics) -> dict[str, float]:
-    """What each bias of a method without gates is multiplied by before it is subtracted; their sum is 1."""
-    form = form_of(method, {})
+def additive_weights(form: Form, statistics: CollectionStatistics) -> dict[str, float]:
+    """What each bias of a form is multiplied by before it is subtracted; their sum is 1."""
     return _weights(form, {name: statistics.columns[name].beta for name in form.columns})
 
 

@@ -39,6 +39,7 @@ class Reranked:
             0 where certified; infinite where nothing is beyond, minus infinity where they are fewer than asked for.
         reach: the raw similarity down to which all items must be candidates for a certified result, as far as these
             can tell; where certified, that of the last candidate.
+        beyond: the most that anything beyond the last candidate can score; minus infinity where nothing is beyond.
     """
 
     order: npt.NDArray[np.intp]
@@ -46,6 +47,12 @@ class Reranked:
     certified: bool
     margin: float
     reach: float
+    beyond: float
+
+    @property
+    def final(self) -> int:
+        """How many of the best are so for good: nothing beyond the last candidate can come before them."""
+        return int(np.count_nonzero(self.scores >= self.beyond))
 
 
 def rerank(
@@ -91,8 +98,8 @@ def rerank(
         raise InvalidVectorsError(f"{int(np.isnan(values).sum())} of {len(values)} similarities are NaN")
     chosen = check_supported(method if method is not None else statistics.method, statistics)
     if not len(values):
-        certified, far = complete, math.inf if complete else -math.inf
-        return Reranked(np.empty(0, dtype=np.intp), values, certified, far, -math.inf)
+        far = math.inf if complete else -math.inf
+        return Reranked(np.empty(0, dtype=np.intp), values, complete, far, -math.inf, -far)
     form = form_of(chosen, {name: bool(items.activated(name)[0]) for name in chosen.banks} if chosen.dynamic else {})
     scores = score_form(form, values, adjustments_of(statistics, items, form.columns))
     if at_most is None:
@@ -102,19 +109,25 @@ def rerank(
         order = rows[order_by(scores[rows], values[rows], limit)]
     best = scores[order]
     if complete:
-        return Reranked(order, best, True, math.inf, last)
-    if not len(order) or (limit is not None and len(order) < limit):
-        return Reranked(order, best, False, -math.inf, -math.inf)
-    worst, lowest = float(best[-1]), lowest_adjustment(form, statistics)
+        return Reranked(order, best, True, math.inf, last, -math.inf)
+    lowest = lowest_adjustment(form, statistics)
     if not form.logarithm:
-        beyond, reach = last - lowest, worst + lowest
+        beyond = last - lowest
     elif last > 0:
-        beta = statistics.columns[form.columns[0]].beta
-        beyond, reach = last - lowest + math.log(last) / beta, one_gate_reach(worst + lowest, beta)
+        beyond = last - lowest + math.log(last) / statistics.columns[form.columns[0]].beta
     else:  # from here on similarities alone decide
-        beyond, reach = float(scores.min()), last
+        beyond = float(scores.min())
+    if not len(order) or (limit is not None and len(order) < limit):
+        return Reranked(order, best, False, -math.inf, -math.inf, beyond)
+    worst = float(best[-1])
     margin = worst - beyond
-    return Reranked(order, best, margin >= 0, margin, last if margin >= 0 else reach)
+    if margin >= 0 or (form.logarithm and last <= 0):
+        reach = last
+    elif form.logarithm:
+        reach = one_gate_reach(worst + lowest, statistics.columns[form.columns[0]].beta)
+    else:
+        reach = worst + lowest
+    return Reranked(order, best, margin >= 0, margin, reach, beyond)
 
 
 def one_gate_reach(wanted: float, beta: float) -> float:

@@ -13,6 +13,9 @@ from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
+import numpy as np
+import numpy.typing as npt
+
 from dbnorm_vdb.methods import Method
 from dbnorm_vdb.reranking import Reranked
 from dbnorm_vdb.statistics import CollectionStatistics, Floats, ItemId, ItemStatistics
@@ -38,6 +41,8 @@ class SearchPlan(NamedTuple):
         explained: whether the caller will be told if the result is certified.
         by_default: the method is the fitted default, not one that the caller named.
         at_most: the highest normalised similarity that counts; None: any.
+        needed: where the result is made of groups of hits: how many of the ranked candidates decide it, given these
+            and their order; None if not even all of them do.
     """
 
     method: Method
@@ -48,6 +53,7 @@ class SearchPlan(NamedTuple):
     explained: bool = False
     by_default: bool = True
     at_most: float | None = None
+    needed: Needed | None = None
 
     def method_for(self, statistics: CollectionStatistics) -> Method:
         """The method under other statistics than those it was planned with."""
@@ -66,6 +72,9 @@ class Candidates(NamedTuple):
     hits: Any
     ids: Sequence[ItemId]
     similarities: Floats
+
+
+Needed: TypeAlias = Callable[[Candidates, npt.NDArray[np.intp]], int | None]
 
 
 class Outcome(NamedTuple):

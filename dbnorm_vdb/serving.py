@@ -6,6 +6,7 @@ What touches the database is written as steps (`dbnorm_vdb.steps`), which sync a
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -136,7 +137,7 @@ class Serving:
     def _described(self) -> Steps[VectorInfo]:
         """The vector; from then on the store knows it."""
         if not self._store.described:
-            yield Work(self._store.describe)
+            yield Work(self._store.describe, key=(self._store, "describe"))
         return self._store.describe()
 
     def _served(self, *, fail_open: bool) -> Steps[CollectionStatistics | None]:
@@ -241,7 +242,8 @@ class Serving:
             cached = self._cached
         if not fresh and cached is not None and time.monotonic() - cached[0] < self._ttl:
             return cached[1]
-        statistics: CollectionStatistics | None = yield Work(self._read_statistics)
+        key = None if fresh else (self, "statistics")  # what is under way may have been read too early
+        statistics: CollectionStatistics | None = yield Work(self._read_statistics, key=key)
         return statistics
 
     def _read_statistics(self) -> CollectionStatistics | None:
@@ -297,16 +299,19 @@ def _reranked(
     ranked, first = [], 0
     for candidates in found:
         last = first + len(candidates.similarities)
-        best = rerank(
+        best_of = partial(
+            rerank,
             candidates.similarities,
             items[first:last],
             statistics,
-            limit=plan.wanted,
             method=method,
             complete=last - first < window,
             at_most=plan.at_most,
         )
-        ranked.append(best)
+        limit: int | None = plan.wanted
+        if plan.needed is not None:
+            limit = plan.needed(candidates, best_of().order) or sys.maxsize
+        ranked.append(best_of(limit=limit))
         first = last
     return ranked
 

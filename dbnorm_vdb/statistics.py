@@ -20,6 +20,8 @@ import numpy.typing as npt
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
 from dbnorm_vdb.errors import StatisticsFormatError
+from dbnorm_vdb.stored import Count, Stored
+from dbnorm_vdb.verdicts import Verdict
 
 FORMAT_VERSION = 1
 MAX_STATE_BYTES = 64 * 1024
@@ -44,7 +46,6 @@ ItemId: TypeAlias = int | str | UUID
 Floats = npt.NDArray[np.float64]
 Booleans = npt.NDArray[np.bool_]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=0)]
 Generation = Annotated[int, Field(ge=1, lt=2**53)]
 
 
@@ -57,12 +58,6 @@ class Metric(str, Enum):
     COSINE = "cosine"
     DOT = "dot"
     EUCLIDEAN = "euclidean"
-
-
-class Stored(BaseModel):
-    """Base of what is stored at the collection level, and read back as untrusted input."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore", str_max_length=1024)
 
 
 class BiasSummary(Stored):
@@ -174,6 +169,7 @@ class CollectionStatistics(Stored):
         refreshed_at: when the last one was.
         calibration: of the window that a search fetches by default; None where there is no query bank to calibrate
             it with: then it is `max(10 * limit, 100)`.
+        verdict: of the labelled queries that the fit was given; None if it was given none.
     """
 
     generation: Generation
@@ -191,6 +187,7 @@ class CollectionStatistics(Stored):
     absent_count: Count = 0
     lowest_dual_adjustment: FiniteFloat | None = None
     calibration: Calibration | None = None
+    verdict: Verdict | None = None
     fitted_at: datetime
     revision: Count = 0
     refreshed_at: datetime | None = None
@@ -287,11 +284,14 @@ class StoredState(Stored):
     Attributes:
         active: the generation that searches use; None before the first fit has ended.
         writing: the claim of the fit that is writing (or was, when it was killed).
+        rejected: the generation of the last fit, if that was written and not activated, since its verdict was against
+            it. What it wrote is gone.
     """
 
     format_version: int = FORMAT_VERSION
     active: CollectionStatistics | None = None
     writing: FitClaim | None = None
+    rejected: CollectionStatistics | None = None
 
     def dump(self) -> dict[str, Any]:
         """The document as JSON types."""

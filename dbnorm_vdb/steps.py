@@ -7,7 +7,7 @@ what is asked for in the calling thread; `dbnorm_vdb.asynchronous` awaits it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, TypeVar
 
@@ -29,9 +29,17 @@ class Call:
 
 @dataclass(frozen=True)
 class Work:
-    """Something of ours that may take long enough to hold up an event loop."""
+    """Something of ours that may take long enough to hold up an event loop.
+
+    Attributes:
+        function: to be called.
+        key: searches that ask at once for work of the same key share it; None if it may not be shared.
+        writes: whether it may write to the database.
+    """
 
     function: Callable[[], Any]
+    key: Hashable = None
+    writes: bool = False
 
 
 @dataclass(frozen=True)

@@ -125,6 +125,10 @@ class Store(ABC):
         """The items of those ids that exist and have the vector, in any order."""
 
     @abstractmethod
+    def ids_of(self, keys: Sequence[str]) -> list[ItemId]:
+        """The ids, in the engine's own type, that are written so as text; without those that no item can have."""
+
+    @abstractmethod
     def payloads(self, ids: Sequence[ItemId]) -> dict[ItemId, Mapping[str, Any]]:
         """The payload or fields of the items of those ids that exist, as in `Hit`."""
 
@@ -134,7 +138,7 @@ class Store(ABC):
 
     @abstractmethod
     def similarities(self, scores: Floats) -> Floats:
-        """The other way round."""
+        """The engine's scores on the similarity scale: larger is nearer, Euclidean as negative squared distance."""
 
     @abstractmethod
     def items(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import BaseModel
 
 from dbnorm_vdb.statistics import Calibration, CollectionStatistics, FitClaim, Metric
+from dbnorm_vdb.verdicts import BankDistance
 
 _GROWN = 1.5
 """A collection this many times as large as the one that was fitted deserves another fit."""
@@ -23,9 +24,11 @@ def in_words(calibration: Calibration) -> str:
 
 
 class FitSummary(BaseModel):
-    """What a fit did. `statistics` are those that searches use from now on.
+    """What a fit did.
 
     Attributes:
+        statistics: those that searches use from now on, if they were activated.
+        activated: whether they were; if not, `statistics.verdict` says why, and they are gone.
         item_count: items that have statistics.
         skipped_count: items whose vector could not be used.
         missing_count: items of the collection that lack statistics now: inserted during the fit, changed during it
@@ -35,6 +38,7 @@ class FitSummary(BaseModel):
     """
 
     statistics: CollectionStatistics
+    activated: bool
     item_count: int
     skipped_count: int
     missing_count: int
@@ -95,8 +99,10 @@ class Status(BaseModel):
         fitted_count: items among them with statistics of the active generation. On Milvus, items deleted since the
             last fit or refresh may count.
         active: the statistics that searches use; None before the first fit.
+        rejected: those of the last fit, if its validation was against them; None if it was not.
         writing: the claim of a fit that is running, or was killed.
         changed_banks: of the banks given to `status`, those that differ from the fitted ones.
+        bank_distance: of the queries given to `status` from the fitted query bank.
     """
 
     engine: str
@@ -107,8 +113,10 @@ class Status(BaseModel):
     item_count: int
     fitted_count: int
     active: CollectionStatistics | None
+    rejected: CollectionStatistics | None
     writing: FitClaim | None
     changed_banks: list[str]
+    bank_distance: BankDistance | None = None
 
     @property
     def coverage(self) -> float:
@@ -121,6 +129,10 @@ class Status(BaseModel):
         if self.active is None:
             return ["fit: there are no statistics"]
         found = [f"fit: the {name} bank is not the one that was fitted" for name in self.changed_banks]
+        validated = self.active.verdict.bank_distance if self.active.verdict is not None else None
+        for which, distance in (("these", self.bank_distance), ("those of the validation", validated)):
+            if distance is not None and distance.unlike:
+                found.append(f"fit, with a bank of queries like {which}: {distance.in_words()}")
         fitted = self.active.fitted_item_count or self.active.item_count
         if not fitted / _GROWN <= self.item_count <= fitted * _GROWN:
             found.append(f"fit: the collection had {fitted} items when it was fitted, and has {self.item_count}")

@@ -58,7 +58,7 @@ class WrappedClient(Generic[Client, Adapter]):
             elif time.monotonic() - self._without.get(collection, -self._ttl) < self._ttl:
                 return None
             else:
-                adapter = yield Work(functools.partial(self._make, collection))
+                adapter = yield Work(functools.partial(self._make, collection), key=(self, collection))
                 if adapter is not None and (yield from adapter.statistics_in_use()) is not None:
                     return self._adapters.setdefault(collection, adapter)
         except Exception as error:  # the clients' errors have no common base class

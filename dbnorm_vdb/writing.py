@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import heapq
 import json
+import math
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from numbers import Real
 from typing import TypeAlias
 
 import numpy as np
@@ -16,10 +18,11 @@ import numpy as np
 from dbnorm_vdb.banks import Bank, Vectors, sample_key, usable_vectors
 from dbnorm_vdb.bounds import bounds_beyond
 from dbnorm_vdb.checkpoint import Checkpoint
-from dbnorm_vdb.errors import StatisticsError
+from dbnorm_vdb.errors import InvalidParameterError, StatisticsError
 from dbnorm_vdb.fitting import FitSettings, GalleryFit, learn_sinkhorn
 from dbnorm_vdb.ledger import Ledger
 from dbnorm_vdb.methods import Method
+from dbnorm_vdb.parameters import check_count
 from dbnorm_vdb.pipeline import Pace, WriteBehind, read_ahead
 from dbnorm_vdb.statistics import (
     BANKS,
@@ -56,9 +59,29 @@ class Execution:
     batch_size: int | None = None
     max_items_per_second: float | None = None
 
+    @classmethod
+    def of(
+        cls, batch_size: int | None, max_items_per_second: float | None, progress: Progress | None = None
+    ) -> Execution:
+        """What a caller asked for, checked.
+
+        Raises:
+            InvalidParameterError: a batch size or a pace that is not above 0.
+        """
+        if batch_size is not None:
+            check_count(batch_size, what="batch_size")
+        pace = max_items_per_second
+        if pace is not None and not (isinstance(pace, Real) and math.isfinite(pace) and pace > 0):
+            raise InvalidParameterError(f"max_items_per_second must be a finite number > 0, got {pace!r}")
+        return cls(progress or silent, batch_size, pace)
+
     def page_size(self, wanted: int) -> int:
         """Pages no larger than a second's worth, so that a slow pace is an even one."""
         return wanted if self.max_items_per_second is None else max(1, min(wanted, int(self.max_items_per_second)))
+
+
+def silent(stage: str, done: int, total: int) -> None:
+    """Report nothing."""
 
 
 class GalleryWriter:

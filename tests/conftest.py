@@ -5,30 +5,31 @@ from __future__ import annotations
 import gc
 import importlib.util
 import logging
+import shutil
 import warnings
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from harness import Engine, MilvusEngine, QdrantEngine, servers_from_environment
+from faces import AsyncMilvusEngine, AsyncQdrantEngine, Loop
+from harness import ENGINES, FACES, Engine, MilvusEngine, QdrantEngine, fixture_name, servers_from_environment
 from pymilvus import MilvusClient
 from qdrant_client import QdrantClient
 
-ENGINES = ("qdrant-local", "milvus-lite", "milvus-2.3.5", *servers_from_environment())
 SLOWEST = "milvus-2.3.5"
 
 
 @pytest.fixture(scope="session", params=ENGINES)
 def engine(request: pytest.FixtureRequest) -> Engine:
     """Each engine in turn."""
-    engine: Engine = request.getfixturevalue(request.param.replace("-", "_").replace(".", "_"))
+    engine: Engine = request.getfixturevalue(fixture_name(request.param))
     return engine
 
 
 @pytest.fixture(scope="session", params=[name for name in ENGINES if name != SLOWEST])
 def quick_engine(request: pytest.FixtureRequest) -> Engine:
     """Each engine but the one whose collections take seconds to make: for what does not depend on the engine."""
-    engine: Engine = request.getfixturevalue(request.param.replace("-", "_"))
+    engine: Engine = request.getfixturevalue(fixture_name(request.param))
     return engine
 
 
@@ -42,9 +43,26 @@ def qdrant_local() -> Iterator[Engine]:
 @pytest.fixture(scope="session")
 def milvus_lite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
-    client = MilvusClient(str(tmp_path_factory.mktemp("lite") / "lite.db"))
-    yield MilvusEngine("milvus-lite", client)
+    location = str(tmp_path_factory.mktemp("lite") / "lite.db")
+    client = MilvusClient(location)
+    yield MilvusEngine("milvus-lite", client, location)
     client.close()
+
+
+@pytest.fixture(scope="session")
+def qdrant_local_async() -> Iterator[Engine]:
+    engine = AsyncQdrantEngine("qdrant-local-async", QdrantClient(":memory:"), Loop())
+    yield engine
+    engine.close()
+
+
+@pytest.fixture(scope="session")
+def milvus_lite_async(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
+    location = str(tmp_path_factory.mktemp("async") / "lite.db")
+    engine = AsyncMilvusEngine("milvus-lite-async", MilvusClient(location), location, Loop())
+    yield engine
+    engine.close()
 
 
 @pytest.fixture(scope="session")
@@ -112,7 +130,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         names = {str(value).replace("_", "-") for value in parameters.params.values()} if parameters else set()
         names |= {name.replace("_", "-") for name in getattr(item, "fixturenames", ())}
         server = "milvus-2-3-5" in {name.replace(".", "-") for name in names}
-        engine = next((name for name in ENGINES if name in names), item.nodeid.partition("::")[0])
+        engine = next((name for name in FACES if name in names), item.nodeid.partition("::")[0])
         item.add_marker(pytest.mark.xdist_group(SLOWEST if server else engine))
     items.sort(key=lambda item: next(item.iter_markers("xdist_group")).args[0] != SLOWEST)
 
@@ -121,6 +139,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say what was not run."""
     if importlib.util.find_spec("torch") is None:
         terminalreporter.write_line("note: torch is not installed, its tests were skipped (pip install torch==2.13.0)")
+    if not any(map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))):
+        terminalreporter.write_line("note: Chromium is not installed, the report was not tested in a browser")
     given = servers_from_environment()
     if not given:
         terminalreporter.write_line(

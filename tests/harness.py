@@ -304,3 +304,12 @@ def servers_from_environment() -> dict[str, str]:
     """Servers that whoever runs the suite has put at its disposal."""
     names = {"qdrant-server": "DBNORM_TEST_QDRANT_URL", "milvus-server": "DBNORM_TEST_MILVUS_URI"}
     return {name: os.environ[variable] for name, variable in names.items() if os.environ.get(variable)}
+
+
+ENGINES = ("qdrant-local", "milvus-lite", "milvus-2.3.5", *servers_from_environment())
+FACES = (*ENGINES, "qdrant-local-async", "milvus-lite-async")
+"""The engines, and the embedded ones through async adapters."""
+
+
+def fixture_name(engine: str) -> str:
+    return engine.replace("-", "_").replace(".", "_")

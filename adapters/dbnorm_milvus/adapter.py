@@ -15,31 +15,18 @@ import numpy.typing as npt
 from pymilvus import MilvusClient, MilvusException
 
 from dbnorm_milvus.copying import MilvusFoldTarget
-from dbnorm_milvus.queries import check_dense
-from dbnorm_milvus.results import SAME_SCALE, keep_hits
+from dbnorm_milvus.hybrid import MilvusHybridSearches
 from dbnorm_milvus.store import MilvusStore
 from dbnorm_vdb.banks import check_vectors, dense_vectors
-from dbnorm_vdb.collection import NormalizedCollection
-from dbnorm_vdb.errors import (
-    InvalidTargetError,
-    StatisticsMismatchError,
-    UnsupportedQueryError,
-)
+from dbnorm_vdb.errors import InvalidTargetError
+from dbnorm_vdb.eventloop import uninterrupted
 from dbnorm_vdb.lookup import StatisticsLookup
-from dbnorm_vdb.methods import Method, adjustment_range
+from dbnorm_vdb.methods import Method
 from dbnorm_vdb.parameters import check_count
-from dbnorm_vdb.searching import (
-    Candidates,
-    Explained,
-    Explanation,
-    SearchPlan,
-    explanation_of,
-    raw_explanation,
-    result_of,
-)
+from dbnorm_vdb.searching import Candidates, Explanation
 from dbnorm_vdb.serving import DEFAULT_STATISTICS_TTL, logger
 from dbnorm_vdb.statistics import CollectionStatistics, ItemId, ItemStatistics
-from dbnorm_vdb.steps import Each, Steps, Work, call, done
+from dbnorm_vdb.steps import Each, Steps, Work
 from dbnorm_vdb.store import Hit
 from dbnorm_vdb.targets import Target
 
@@ -47,10 +34,9 @@ DEFAULT_CACHE_BYTES = 512 * 1024 * 1024
 
 _BATCH = 100
 _INSERT_BATCH = 1000
-_REFUSED = ("ranker", "function_chains", "highlighter", "search_aggregation", "group_by_field", "group_by_fields")
 
 
-class MilvusAdapter(NormalizedCollection):
+class MilvusAdapter(MilvusHybridSearches):
     """A Milvus collection whose searches are normalised. Nothing is written before `fit`.
 
     The statistics of the items are held in memory (18 bytes an item, whatever its key), since asking for them
@@ -69,8 +55,6 @@ class MilvusAdapter(NormalizedCollection):
         >>> images.fit(query_bank=captions, gallery_bank=5000)  # doctest: +SKIP
         >>> images.search(data=[vector], limit=10, output_fields=["title"])  # doctest: +SKIP
     """
-
-    _store: MilvusStore
 
     def __init__(
         self,
@@ -123,183 +107,6 @@ class MilvusAdapter(NormalizedCollection):
             client.insert(name, [{**payloads[row], "id": row, "vector": vector} for row, vector in batch])
         return cls(client, name)
 
-    def search(
-        self,
-        data: Any = None,
-        filter: str = "",
-        limit: int = 10,
-        output_fields: list[str] | None = None,
-        search_params: dict[str, Any] | None = None,
-        timeout: float | None = None,
-        partition_names: list[str] | None = None,
-        anns_field: str | None = None,
-        *,
-        candidates: int | None = None,
-        method: str | Method | None = None,
-        exact: bool = False,
-        max_candidates: int | None = None,
-        **kwargs: Any,
-    ) -> Any:
-        """`MilvusClient.search` of this collection, with the same arguments and result, normalised.
-
-        `limit`, `offset`, `radius` and `range_filter` act on the normalised result; distances are on the engine's
-        scale (for L2, the squared distance; below zero where an item ranks better than an identical average one
-        would). Rows without statistics count as average rows.
-
-        Args:
-            data: (q, d) query vectors.
-            candidates: how many rows to fetch and re-rank per query; by default what `fit` found to suffice, or else
-                `max(10 * (offset + limit), 100)`.
-            method: instead of the fitted default: `raw`, `is`, `dis`, `dual_is`, `dual_dis`, `nnn`, `sinkhorn`, as far
-                as fitted.
-            exact: widen the window of each query until its result is certified to be that of the whole collection,
-                or as far as `max_candidates`; a warning is logged where that does not suffice.
-            max_candidates: how far `exact` may go; default 10 000.
-            **kwargs: what else the client takes, handed on.
-
-        Raises:
-            InvalidParameterError, NonFiniteVectorError, ZeroVectorError: bad `limit`, `candidates` or query vectors.
-            UnsupportedQueryError: grouping, rankers, sparse or text queries: use the client, or `method="raw"`.
-            NotFittedError, UnsupportedMethodError: `method` asks for what the statistics cannot serve.
-        """
-        steps = self.search_steps(
-            False,
-            data,
-            filter,
-            limit,
-            output_fields,
-            search_params,
-            timeout,
-            partition_names,
-            anns_field,
-            candidates=candidates,
-            method=method,
-            exact=exact,
-            max_candidates=max_candidates,
-            **kwargs,
-        )
-        return self._run(result_of(steps))
-
-    def search_explained(self, *args: Any, **kwargs: Any) -> Explained[Any]:
-        """`search`, and how its results came about: distances and ranks before and after, and the certificates."""
-        return self._run(self.search_steps(True, *args, **kwargs))
-
-    def search_steps(
-        self,
-        explained: bool,
-        data: Any = None,
-        filter: str = "",
-        limit: int = 10,
-        output_fields: list[str] | None = None,
-        search_params: dict[str, Any] | None = None,
-        timeout: float | None = None,
-        partition_names: list[str] | None = None,
-        anns_field: str | None = None,
-        *,
-        candidates: int | None = None,
-        method: str | Method | None = None,
-        exact: bool = False,
-        max_candidates: int | None = None,
-        **kwargs: Any,
-    ) -> Steps[Explained[Any]]:
-        """The steps of `search` and `search_explained`."""
-        params = dict(search_params or {})
-        offset = kwargs.get("offset", params.get("offset")) or 0
-        plan = yield from self._plan(
-            limit=limit,
-            offset=offset,
-            candidates=candidates,
-            method=method,
-            exact=exact,
-            max_candidates=max_candidates,
-            explained=explained,
-        )
-        arguments: dict[str, Any] = {
-            "filter": filter,
-            "output_fields": output_fields,
-            "timeout": timeout,
-            "partition_names": partition_names,
-            "anns_field": self.vector_name if anns_field is None else anns_field,
-        }
-        if plan.statistics is None:
-            asked = {"data": data, "limit": limit, "search_params": search_params, **arguments, **kwargs}
-            results = yield from call("search", self.collection_name, **asked)
-            raw = [raw_explanation([*zip(h.ids, h.distances, strict=True)], offset) for h in results if explained]
-            return Explained(results, tuple(raw))
-        self._check_query(data, anns_field, kwargs)
-        params.pop("offset", None)
-        digits = kwargs.pop("round_decimal", params.pop("round_decimal", None))
-        kwargs.pop("offset", None)
-        scale = SAME_SCALE[self._store.describe().metric]
-        radius, range_filter = self._widen_bounds(params, plan)
-        if range_filter is not None:
-            plan = plan._replace(at_most=range_filter * scale)
-        arguments |= kwargs
-        rounds: list[Any] = []
-
-        def fetch(rows: Sequence[int], window: int) -> Steps[list[Candidates]]:
-            queries = {"data": data} if not rounds else _some(data, arguments.get("ids"), rows)
-            wide = {"limit": window, "search_params": _wide_enough(params, window)}
-            found = yield from call("search", self.collection_name, **{**arguments, **queries, **wide})
-            rounds.append(found)
-            return [Candidates(hits, hits.ids, np.array(hits.distances, dtype=np.float64) * scale) for hits in found]
-
-        outcomes = yield from self._search(plan, _query_count(data, arguments.get("ids")), fetch, self._statistics_of)
-        results, explanations = rounds[0], []
-        for row, outcome in enumerate(outcomes):
-            distances = (outcome.best.scores * scale).tolist()
-            # a range search of Milvus: radius is the far side, exclusive
-            ranks = [r for r, d in enumerate(distances) if radius is None or d * scale > radius * scale][offset:]
-            if explained:
-                explanations.append(explanation_of(outcome, ranks, lambda score: score * scale))
-            scores = [distances[rank] for rank in ranks]
-            rounded = [round(score, digits) for score in scores] if digits and digits > 0 else scores
-            results[row] = outcome.candidates.hits
-            keep_hits(results[row], [int(outcome.best.order[rank]) for rank in ranks], rounded)
-        return Explained(results, tuple(explanations))
-
-    def rerank(self, results: Any, *, limit: int | None = None, method: str | Method | None = None) -> Any:
-        """Normalise hits that you have fetched yourself, and keep the best of each query.
-
-        Args:
-            results: of `MilvusClient.search` on this field, with the distances that the engine gave them.
-            limit: how many to keep of each query; None for all.
-            method: instead of the fitted default.
-
-        Returns:
-            The same object, its hits in their new order, with normalised distances.
-
-        Raises:
-            InvalidParameterError: `limit` below 1.
-            NotFittedError, UnsupportedMethodError: `method` asks for what the statistics cannot serve.
-        """
-        return self._run(self._rerank(results, limit, method))
-
-    def _rerank(self, results: Any, limit: int | None, method: str | Method | None) -> Steps[Any]:
-        if limit is not None:
-            check_count(limit, what="limit")
-        most = max((len(hits) for hits in results), default=0)
-        if not most:
-            return results
-        plan = yield from self._plan(limit=limit or most, method=method)
-        if plan.statistics is None:
-            for hits in results:
-                keep_hits(hits, range(min(plan.wanted, len(hits))), hits.distances[: plan.wanted])
-            return results
-        scale = SAME_SCALE[self._store.describe().metric]
-        similarities = [np.array(hits.distances, dtype=np.float64) * scale for hits in results]
-        orders = [np.argsort(-one, kind="stable") for one in similarities]
-        candidates = [
-            Candidates(hits, [hits.ids[row] for row in order.tolist()], one[order])
-            for hits, one, order in zip(results, similarities, orders, strict=True)
-        ]
-        outcomes = yield from self._search(
-            plan, len(results), lambda rows, window: done([candidates[row] for row in rows]), self._statistics_of
-        )
-        for hits, order, outcome in zip(results, orders, outcomes, strict=True):
-            keep_hits(hits, order[outcome.best.order].tolist(), (outcome.best.scores * scale).tolist())
-        return results
-
     def upsert(
         self,
         data: dict[str, Any] | list[dict[str, Any]],
@@ -332,11 +139,12 @@ class MilvusAdapter(NormalizedCollection):
         vectors = [row.get(info.name) if isinstance(row, dict) else None for row in rows or ()]
         there, matrix = dense_vectors(vectors, info.dimension)
         computed = self._new_items(matrix) if there else None
-        result = write(self.collection_name, data=data, timeout=timeout, partition_name=partition_name, **kwargs)
-        if computed is not None:
-            written = result.get("ids") or result.get("primary_keys")  # the server may have made them
-            ids = [written[row] if written else rows[row][self._store.primary_field] for row in there]
-            self._write_statistics(ids, *computed)
+        with uninterrupted():  # rows are not left without their statistics
+            result = write(self.collection_name, data=data, timeout=timeout, partition_name=partition_name, **kwargs)
+            if computed is not None:
+                written = result.get("ids") or result.get("primary_keys")  # the server may have made them
+                ids = [written[row] if written else rows[row][self._store.primary_field] for row in there]
+                self._write_statistics(ids, *computed)
         return result
 
     def _write_statistics(self, ids: Sequence[ItemId], statistics: CollectionStatistics, items: ItemStatistics) -> None:
@@ -424,7 +232,6 @@ class MilvusAdapter(NormalizedCollection):
     def _statistics_of(
         self, found: Sequence[Candidates], statistics: CollectionStatistics
     ) -> Steps[tuple[ItemStatistics, bool]]:
-        """The statistics of candidates; none of them having any is a sign that the generation has been replaced."""
         items = yield from self._items(statistics, [item for candidates in found for item in candidates.ids])
         biases = items.bias(next(iter(statistics.columns)))
         return items, len(biases) > 0 and math.isnan(biases[0]) and bool(np.isnan(biases).all())
@@ -432,7 +239,8 @@ class MilvusAdapter(NormalizedCollection):
     def _items(self, statistics: CollectionStatistics, ids: Sequence[ItemId]) -> Steps[ItemStatistics]:
         lookup = self._lookup
         if lookup is None or not lookup.belongs_to(statistics):
-            lookup = yield Work(partial(self._lookup_of, statistics))
+            key = (self, "lookup", statistics.generation, statistics.revision)
+            lookup = yield Work(partial(self._lookup_of, statistics), key=key)
         items, missing = lookup.find(ids)
         if missing:
             asked = list(dict.fromkeys(ids[position] for position in missing))
@@ -463,60 +271,3 @@ class MilvusAdapter(NormalizedCollection):
         else:
             self._lookup = None
         return super()._remember(statistics)
-
-    def _widen_bounds(self, params: dict[str, Any], plan: SearchPlan) -> tuple[float | None, float | None]:
-        """Take `radius` and `range_filter`, from the top level or from "params", and widen them for the engine.
-
-        They are meant for the normalised distance, so the engine has to return all that may come to lie between.
-        """
-        assert plan.statistics is not None
-        inner = dict(params.get("params") or {})
-        found = {name: params.pop(name, inner.pop(name, None)) for name in ("radius", "range_filter")}
-        if found["range_filter"] is not None and plan.method is Method.DUAL_DIS:
-            raise UnsupportedQueryError("range_filter is not supported with dual_dis; use another method, e.g. dual_is")
-        if found["range_filter"] is not None and found["radius"] is not None:
-            scale = SAME_SCALE[self._store.describe().metric]
-            least, most = adjustment_range(plan.statistics, plan.method)
-            slack = 1e-4 * (1.0 + abs(float(found["range_filter"])))
-            nearest = scale * (scale * float(found["range_filter"]) + most + slack)
-            params["range_filter"] = max(nearest, 0.0) if scale < 0 else nearest
-            params["radius"] = scale * (scale * float(found["radius"]) + least - slack)
-        if "params" in params:
-            params["params"] = inner
-        return found["radius"], found["range_filter"]
-
-    def _check_query(self, data: Any, anns_field: str | None, kwargs: Mapping[str, Any]) -> None:
-        """Refuse what normalisation has no meaning for; the rest of the checking is the client's."""
-        if anns_field is not None and anns_field != self.vector_name:
-            raise StatisticsMismatchError(
-                f"this adapter normalises field {self.vector_name!r}, the search is on {anns_field!r};"
-                f" make an adapter with vector_field={anns_field!r}, or search with method='raw'"
-            )
-        refused = [name for name in _REFUSED if kwargs.get(name) is not None]
-        if refused:
-            raise UnsupportedQueryError(
-                f"a search with {', '.join(refused)} is not normalised; use the client, or method='raw'"
-            )
-        check_dense(data, self._store.describe().metric)
-
-
-def _wide_enough(params: Mapping[str, Any], window: int) -> dict[str, Any]:
-    """The search parameters, with HNSW's `ef` no smaller than the window: Milvus refuses to return more than that."""
-    wide = dict(params)
-    if isinstance(wide.get("params"), Mapping):
-        wide["params"] = _wide_enough(wide["params"], window)
-    if isinstance(wide.get("ef"), int):
-        wide["ef"] = max(wide["ef"], window)
-    return wide
-
-
-def _query_count(data: Any, ids: Any) -> int:
-    """How many queries a search has."""
-    return len(data) if data is not None else (1 if isinstance(ids, (int, str)) else len(ids))
-
-
-def _some(data: Any, ids: Any, rows: Sequence[int]) -> dict[str, Any]:
-    """The queries at `rows` of a search, as it takes them."""
-    if data is not None:
-        return {"data": data[list(rows)] if isinstance(data, np.ndarray) else [data[row] for row in rows]}
-    return {"ids": [ids] if isinstance(ids, (int, str)) else [ids[row] for row in rows]}

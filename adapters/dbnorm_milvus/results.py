@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 from pymilvus.client.search_result import HybridHits
 
-from dbnorm_vdb.statistics import Metric
-
-SAME_SCALE = {Metric.COSINE: 1.0, Metric.DOT: 1.0, Metric.EUCLIDEAN: -1.0}
-"""Milvus' distance times this is the similarity, and the other way round: L2 is the squared distance."""
+_ADDED_UP = ("cost", "scanned_remote_bytes", "scanned_total_bytes")
 
 
 def keep_hits(hits: HybridHits, rows: Sequence[int], distances: Sequence[float]) -> None:
@@ -21,13 +19,31 @@ def keep_hits(hits: HybridHits, rows: Sequence[int], distances: Sequence[float])
     if "materialize" in vars(hits):  # kept before, and not read yet
         hits.materialize()
     kept = [hits.get_raw_item(row) for row in rows]
+    _put(hits, kept, [hits.ids[row] for row in rows], distances)
+    if not hits.has_materialized:
+        hits.materialize = partial(_materialize, hits, [hits.start + row for row in rows])
+
+
+def merge_hits(several: Sequence[HybridHits], places: Sequence[tuple[int, int]], distances: Sequence[float]) -> None:
+    """Make the first of several lists of one query's hits hold those at `places`: (which list, which row) of each.
+
+    They stand in different responses, so that they are decoded here; the other lists are used up.
+    """
+    ids = [several[which].ids[row] for which, row in places]
+    for which, hits in enumerate(several):
+        rows = [row for of, row in places if of == which]
+        keep_hits(hits, rows, [hits.distances[row] for row in rows])
+    whole = [iter(list(hits)) for hits in several]
+    _put(several[0], [next(whole[which]) for which, _ in places], ids, distances)
+
+
+def _put(hits: HybridHits, kept: Sequence[Any], ids: Sequence[Any], distances: Sequence[float]) -> None:
+    """Put these hits, with new distances, in the place of those of one query."""
     for hit, distance in zip(kept, distances, strict=True):
         hit["distance"] = distance
     hits[:] = kept
-    hits.ids = [hits.ids[row] for row in rows]
+    hits.ids = list(ids)
     hits.distances = list(distances)
-    if not hits.has_materialized:
-        hits.materialize = partial(_materialize, hits, [hits.start + row for row in rows])
 
 
 def _materialize(hits: HybridHits, rows: Sequence[int]) -> None:
@@ -44,3 +60,10 @@ def _materialize(hits: HybridHits, rows: Sequence[int]) -> None:
         hits.materialize()
     hits[:] = kept
     hits.start, hits.has_materialized = start, True
+
+
+def add_costs(result: Any, other: Any) -> None:
+    """Count what another request cost to a result that it helped to make, where the server tells."""
+    for name in _ADDED_UP:
+        if name in other.extra:
+            result.extra[name] = result.extra.get(name, 0) + other.extra[name]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -16,7 +17,6 @@ import numpy as np
 from grpc import RpcError
 from pymilvus import DataType, MilvusClient, MilvusException
 
-from dbnorm_milvus.results import SAME_SCALE
 from dbnorm_milvus.rows import (
     BANK_FIELDS,
     ITEM_FIELDS,
@@ -52,6 +52,8 @@ from dbnorm_vdb.store import (
 )
 
 METRICS = {"COSINE": Metric.COSINE, "IP": Metric.DOT, "L2": Metric.EUCLIDEAN}
+SAME_SCALE = {Metric.COSINE: 1.0, Metric.DOT: 1.0, Metric.EUCLIDEAN: -1.0}
+"""Milvus' distance times this is the similarity, and the other way round: L2 is the squared distance."""
 
 _WRITE_BATCH = 1000
 _LOOKUP_BATCH = 1000
@@ -76,8 +78,10 @@ class MilvusStore(Store):
         self._asked_vector = vector_field
         self._info: VectorInfo | None = None
         self._primary: dict[str, Any] = {}
+        self._fields: dict[str, DataType] = {}
+        self._metrics: dict[str, str | None] = {}
         self._real_name = collection_name
-        self._concurrent: bool | None = None
+        self._lite: bool | None = None
         self._checkpoint_ids: set[int] = set()
 
     def close(self) -> None:
@@ -89,9 +93,14 @@ class MilvusStore(Store):
 
     @property
     def concurrent(self) -> bool:
-        if self._concurrent is None:
-            self._concurrent = "lite" not in str(self.client.get_server_version())
-        return self._concurrent
+        return not self.lite
+
+    @property
+    def lite(self) -> bool:
+        """Whether this is Milvus Lite, which returns other fields unasked, and breaks ties otherwise, than a server."""
+        if self._lite is None:
+            self._lite = "lite" in str(self.client.get_server_version())
+        return self._lite
 
     # --- reading -----------------------------------------------------------------------------------------------
 
@@ -104,8 +113,10 @@ class MilvusStore(Store):
         description = self.client.describe_collection(self.collection)
         self._real_name = description.get("collection_name") or self.collection  # the collection may be an alias
         fields = {field["name"]: field for field in description["fields"]}
+        self._fields = {name: DataType(field["type"]) for name, field in fields.items()}
+        self._metrics = {}
         (self._primary,) = (field for field in fields.values() if field.get("is_primary"))
-        vectors = [name for name, field in fields.items() if "VECTOR" in DataType(field["type"]).name]
+        vectors = [name for name, kind in self._fields.items() if "VECTOR" in kind.name]
         name = self._asked_vector
         if name is None and len(vectors) == 1:
             (name,) = vectors
@@ -114,12 +125,12 @@ class MilvusStore(Store):
             raise UnknownVectorError(
                 f"collection {self.collection!r}: {asked}; its vector fields are {sorted(vectors) or 'none'}"
             )
-        kind = DataType(fields[name]["type"])
+        kind = self._fields[name]
         if kind is not DataType.FLOAT_VECTOR:
             raise UnsupportedVectorError(
                 f"collection {self.collection!r}: field {name!r} is a {kind.name}; supported is FLOAT_VECTOR"
             )
-        metric = self._metric(name)
+        metric = self.metric_of(name)
         if metric not in METRICS:
             raise UnsupportedMetricError(
                 f"collection {self.collection!r}: field {name!r} is compared by {metric or 'nothing (it has no index)'}"
@@ -127,12 +138,31 @@ class MilvusStore(Store):
             )
         return VectorInfo(name, int(fields[name]["params"]["dim"]), METRICS[metric])
 
+    def metric_of(self, field: str) -> str | None:
+        """How a vector field is compared, in Milvus' words; None if it has no index."""
+        if field not in self._metrics:
+            self._metrics[field] = self._metric(field)
+        return self._metrics[field]
+
     def _metric(self, field: str) -> str | None:
         for index_name in self.client.list_indexes(self.collection):
             index = self.client.describe_index(self.collection, index_name)
             if index and index.get("field_name") == field:
                 return str(index["metric_type"]).upper()
         return None
+
+    @property
+    def default_field(self) -> str | None:
+        """The vector field of a search that names none: the only one; Lite takes the first dense one of several."""
+        self.describe()
+        vectors = [name for name, kind in self._fields.items() if "VECTOR" in kind.name]
+        dense = [name for name in vectors if self._fields[name] is DataType.FLOAT_VECTOR]
+        return next(iter(vectors if len(vectors) == 1 else dense), None)
+
+    def kind_of(self, field: str) -> DataType | None:
+        """The type of a field; None if there is none of that name, as for dynamic ones."""
+        self.describe()
+        return self._fields.get(field)
 
     @property
     def primary_field(self) -> str:
@@ -181,6 +211,13 @@ class MilvusStore(Store):
                 strict_float32=True,
             )
         return self._page(rows)
+
+    def ids_of(self, keys: Sequence[str]) -> list[ItemId]:
+        self.describe()
+        if self._primary["type"] == DataType.VARCHAR:
+            return list(keys)
+        numbers = [int(key) for key in keys if re.fullmatch(r"-?[0-9]{1,19}", key)]
+        return [number for number in numbers if -(2**63) <= number < 2**63]
 
     def payloads(self, ids: Sequence[ItemId]) -> dict[ItemId, Mapping[str, Any]]:
         key, fields = self.primary_field, self.payload_fields

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeAlias, TypeVar
 
@@ -10,15 +11,20 @@ from pymilvus import AsyncMilvusClient, MilvusClient
 from dbnorm_milvus.adapter import DEFAULT_CACHE_BYTES, MilvusAdapter
 from dbnorm_milvus.asynchronous import BridgedAdapter
 from dbnorm_milvus.store import MilvusStore
-from dbnorm_vdb.errors import InvalidParameterError, UnsupportedQueryError
+from dbnorm_vdb.errors import InvalidParameterError
 from dbnorm_vdb.eventloop import Bridge
 from dbnorm_vdb.ledger import Ledger
+from dbnorm_vdb.searching import result_of
 from dbnorm_vdb.serving import DEFAULT_STATISTICS_TTL
 from dbnorm_vdb.steps import Steps, Work, call
 from dbnorm_vdb.wrapping import Replacement, WrappedClient, without_options, wrapped
 
 Client = TypeVar("Client", MilvusClient, AsyncMilvusClient)
 Behind: TypeAlias = WrappedClient[Any, MilvusAdapter]
+Fields: TypeAlias = Callable[[Mapping[str, Any]], Sequence[str | None]]
+"""The vector fields that a call with these arguments searches."""
+
+NormalizedSteps: TypeAlias = Callable[[MilvusAdapter, dict[str, Any]], Steps[Any]]
 
 
 def wrap(
@@ -30,10 +36,10 @@ def wrap(
     """A client that can stand wherever the given one can, and normalises what searches a fitted field.
 
     It is an instance of a subclass of the client's class and shares all its state: closing one closes both. On
-    collections that an adapter has fitted, `search` is that of `MilvusAdapter` (with its arguments `candidates`,
-    `method`, `exact`, ... too), and `insert` and `upsert` give new rows their statistics. Everything else passes
-    through: other collections, other fields, other calls. A search of the fitted field that has no normalised form
-    (`hybrid_search`, `search_iterator`, grouping, rankers) is refused; `method="raw"` lets it pass.
+    collections that an adapter has fitted, `search`, `search_iterator` and `hybrid_search` are those of `MilvusAdapter`
+    (with its arguments `candidates`, `method`, `exact`, ... too), and `insert` and `upsert` give new rows their
+    statistics. Everything else passes through: other collections, other fields, other calls. A search of the fitted
+    field that has no normalised form (rankers on the server, aggregation) is refused; `method="raw"` lets it pass.
 
     Args:
         client: the user's own `MilvusClient` or `AsyncMilvusClient`.
@@ -58,49 +64,43 @@ def wrap(
     return wrapped(client, there, WrappedClient(client, make, statistics_ttl))
 
 
-def _search(behind: Behind, collection_name: str, *args: Any, **kwargs: Any) -> Steps[Any]:
-    arguments = behind.bound("search", collection_name, args, kwargs)
-    adapter = yield from behind.adapter(collection_name)
-    field = arguments.get("anns_field")
-    if adapter is None or arguments.get("method") == "raw" or field not in (None, "", adapter.vector_name):
-        return (yield from call("search", collection_name, **without_options(arguments, collection_name)))
-    return (yield from adapter.search_steps(False, **{**arguments, "anns_field": field or None})).result
-
-
-def _hybrid_search(behind: Behind, collection_name: str, reqs: Any, *args: Any, **kwargs: Any) -> Steps[Any]:
-    fields = {getattr(request, "anns_field", None) for request in reqs or ()}
-    return (yield from _unless_normalized(behind, "hybrid_search", collection_name, (reqs, *args), kwargs, fields))
-
-
-def _search_iterator(behind: Behind, collection_name: str, *args: Any, **kwargs: Any) -> Steps[Any]:
-    field = behind.bound("search_iterator", collection_name, args, kwargs).get("anns_field")
-    return (yield from _unless_normalized(behind, "search_iterator", collection_name, args, kwargs, {field}))
-
-
-def _unless_normalized(
-    behind: Behind, name: str, collection: str, args: tuple[Any, ...], kwargs: dict[str, Any], fields: Any
+def _search(
+    name: str, fields: Fields, steps: NormalizedSteps, behind: Behind, collection: str, *args: Any, **kwargs: Any
 ) -> Steps[Any]:
-    """Pass a call on, unless it searches the field that is normalised."""
+    """The adapter's search if the call is on its field, else the client's."""
+    asked = behind.bound(name, collection, args, kwargs)
     adapter = yield from behind.adapter(collection)
-    if adapter is not None and kwargs.get("method") != "raw" and fields & {None, "", adapter.vector_name}:
-        raise UnsupportedQueryError(
-            f"{name} of field {adapter.vector_name!r} of collection {collection!r} is not normalised; pass"
-            " method='raw', or use search"
-        )
-    return (yield from call(name, collection, *args, **without_options(kwargs, collection)))
+    if adapter is None or asked.get("method") == "raw" or not any(map(adapter.normalizes, fields(asked))):
+        return (yield from call(name, collection, **without_options(asked, collection)))
+    return (yield from steps(adapter, asked))
+
+
+def _own_field(asked: Mapping[str, Any]) -> Sequence[str | None]:
+    return [asked.get("anns_field")]
+
+
+def _fields_of_requests(asked: Mapping[str, Any]) -> Sequence[str | None]:
+    return [getattr(request, "anns_field", None) for request in asked.get("reqs") or ()]
 
 
 def _write(name: str, behind: Behind, collection: str, *args: Any, **kwargs: Any) -> Steps[Any]:
     adapter = yield from behind.adapter(collection)
     if adapter is None:
         return (yield from call(name, collection, *args, **kwargs))
-    return (yield Work(partial(getattr(adapter, name), **behind.bound(name, collection, args, kwargs))))
+    arguments = behind.bound(name, collection, args, kwargs)
+    return (yield Work(partial(getattr(adapter, name), **arguments), writes=True))
 
 
 _REPLACEMENTS: dict[str, Replacement] = {
-    "search": _search,
-    "hybrid_search": _hybrid_search,
-    "search_iterator": _search_iterator,
+    "search": partial(
+        _search, "search", _own_field, lambda adapter, asked: result_of(adapter.search_steps(False, **asked))
+    ),
+    "search_iterator": partial(
+        _search, "search_iterator", _own_field, lambda adapter, asked: adapter.search_iterator_steps(**asked)
+    ),
+    "hybrid_search": partial(
+        _search, "hybrid_search", _fields_of_requests, lambda adapter, asked: adapter.hybrid_search_steps(**asked)
+    ),
     "insert": partial(_write, "insert"),
     "upsert": partial(_write, "upsert"),
 }

@@ -16,15 +16,14 @@ from dbnorm_qdrant.copying import QdrantFoldTarget
 from dbnorm_qdrant.formula import check_execution
 from dbnorm_qdrant.groups import QdrantGroups
 from dbnorm_qdrant.payload import as_structs, generation_key, item_payloads, vector_of
-from dbnorm_qdrant.searches import clean, lookup
+from dbnorm_qdrant.points import clean, lookup
 from dbnorm_qdrant.store import QdrantStore
 from dbnorm_vdb.banks import check_vectors, dense_vectors
-from dbnorm_vdb.errors import InvalidTargetError
+from dbnorm_vdb.errors import InvalidParameterError, InvalidTargetError
 from dbnorm_vdb.methods import Method
-from dbnorm_vdb.parameters import check_count
 from dbnorm_vdb.searching import Candidates, Explanation
 from dbnorm_vdb.serving import DEFAULT_STATISTICS_TTL
-from dbnorm_vdb.statistics import CollectionStatistics, ItemStatistics
+from dbnorm_vdb.statistics import CollectionStatistics, ItemId, ItemStatistics
 from dbnorm_vdb.steps import Each, Steps, Work, done
 from dbnorm_vdb.store import KEY, Hit
 from dbnorm_vdb.targets import Target
@@ -121,8 +120,8 @@ class QdrantAdapter(QdrantGroups):
         """Normalise points that you have fetched yourself, and return the best of them.
 
         Args:
-            points: found by a search of this vector, with the scores that the engine gave them. Those that bring our
-                payload key need no look-up; the others are looked up together.
+            points: found by a search of this vector, from its first point on, with the scores that the engine gave
+                them. Those that bring our payload key need no look-up; the others are looked up together.
             limit: how many to return; None for all.
             method: instead of the fitted default.
 
@@ -130,7 +129,7 @@ class QdrantAdapter(QdrantGroups):
             Copies with normalised scores, best first, without our payload key.
 
         Raises:
-            InvalidParameterError: `limit` below 1.
+            InvalidParameterError: `limit` below 1, or something else than points.
             NotFittedError, UnsupportedMethodError: `method` asks for what the statistics cannot serve.
         """
         return self._run(self._rerank(points, limit, method))
@@ -138,15 +137,15 @@ class QdrantAdapter(QdrantGroups):
     def _rerank(
         self, points: Sequence[models.ScoredPoint], limit: int | None, method: str | Method | None
     ) -> Steps[list[models.ScoredPoint]]:
-        if limit is not None:
-            check_count(limit, what="limit")
-        if not points:
-            return []
-        plan = yield from self._plan(limit=limit or len(points), method=method)
-        if plan.statistics is None:
+        others = {type(point).__name__ for point in points if not isinstance(point, models.ScoredPoint)}
+        if others:
+            raise InvalidParameterError(
+                f"rerank() takes a list of ScoredPoint, such as response.points, got one of {', '.join(sorted(others))}"
+            )
+        plan = yield from self._plan(limit=max(len(points), 1) if limit is None else limit, method=method)
+        if plan.statistics is None or not points:
             return [clean(point, True) for point in points[:limit]]
-        ordered = sorted(points, key=self._raw_rank)
-        candidates = [self._candidates(ordered)]
+        candidates = [self._candidates(sorted(points, key=self._raw_rank))]
         (outcome,) = yield from self._search(plan, 1, lambda rows, window: done(candidates), self._looked_up)
         return self._points(outcome, True)
 
@@ -155,13 +154,16 @@ class QdrantAdapter(QdrantGroups):
     ) -> Steps[tuple[ItemStatistics, bool]]:
         """The statistics of points, whether or not they bring them along."""
         items, outdated = yield from lookup(found, statistics)
+        unknown: dict[ItemId, list[int]] = {}
         ids = [item for candidates in found for item in candidates.ids]
-        unknown = np.isnan(items.bias(next(iter(statistics.columns)))).nonzero()[0].tolist()
+        for row in np.flatnonzero(np.isnan(items.bias(next(iter(statistics.columns))))).tolist():
+            unknown.setdefault(ids[row], []).append(row)
         if unknown:
-            rows = {ids[row]: row for row in unknown}
-            asked = partial(self._store.items, statistics.generation, [*rows], list(statistics.columns))
+            asked = partial(self._store.items, statistics.generation, [*unknown], list(statistics.columns))
             there, stored = yield Work(asked)
-            items.fill([rows[item] for item in there], stored)
+            rows = [unknown[item] for item in there]
+            places = np.repeat(np.arange(len(there)), [len(each) for each in rows])
+            items.fill([row for each in rows for row in each], stored[places])
         return items, outdated
 
     def upsert(

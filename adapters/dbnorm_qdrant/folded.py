@@ -86,7 +86,7 @@ class FoldedQdrantAdapter(FoldedCollection):
         points = response.points
         if euclidean:
             points = [_with_score(point, folded) for point in points]
-            points = [p for p in points if score_threshold is None or p.score <= score_threshold]
+            points = [p for p in points if score_threshold is None or p.score < score_threshold]
         if with_vectors:
             points = [_unfolded(point, folded) for point in points]
         return response.model_copy(update={"points": points})

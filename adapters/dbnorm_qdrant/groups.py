@@ -9,11 +9,17 @@ from typing import Any
 
 from qdrant_client import models
 
-from dbnorm_qdrant.payload import rest_selector, with_our_key
-from dbnorm_qdrant.searches import QdrantSearches, clean, lookup
+from dbnorm_qdrant.answers import Wishes, normalised_search
+from dbnorm_qdrant.formula import check_execution, runs_on_server
+from dbnorm_qdrant.payload import with_our_key
+from dbnorm_qdrant.points import clean, lookup
+from dbnorm_qdrant.queries import searches_vector
+from dbnorm_qdrant.requests import Search
+from dbnorm_qdrant.searches import QdrantSearches
+from dbnorm_vdb.errors import InvalidParameterError, UnsupportedQueryError
 from dbnorm_vdb.methods import Method
 from dbnorm_vdb.parameters import check_count
-from dbnorm_vdb.searching import Candidates
+from dbnorm_vdb.searching import Candidates, SearchPlan
 from dbnorm_vdb.steps import Steps, call
 
 
@@ -36,6 +42,7 @@ class QdrantGroups(QdrantSearches):
         *,
         candidates: int | None = None,
         method: str | Method | None = None,
+        execution: str | None = None,
         **kwargs: Any,
     ) -> models.GroupsResult:
         """`QdrantClient.query_points_groups` of this collection, with the same arguments and result, normalised.
@@ -45,15 +52,16 @@ class QdrantGroups(QdrantSearches):
 
         Args:
             group_by: the payload key to group by.
-            query: a vector, a point id or a `NearestQuery`.
+            query, prefetch: as in `query_points`, but without `mmr`.
             candidates: about how many points to fetch; `candidates / (limit * group_size)` times as many groups, each
                 of as many times the size. By default as in `query_points`.
             method: instead of the fitted default.
+            execution: "client", "server" or "auto", instead of the adapter's. The server groups the best `candidates`.
             **kwargs: what else the client takes (`with_lookup`, `consistency`, ...), handed on.
 
         Raises:
             InvalidParameterError, NonFiniteVectorError, ZeroVectorError: bad numbers or query vector.
-            UnsupportedQueryError: prefetch, fusion, recommendation, ...: use the client, or `method="raw"`.
+            UnsupportedQueryError, StatisticsMismatchError: as in `query_points`.
             NotFittedError, UnsupportedMethodError: `method` asks for what the statistics cannot serve.
         """
         steps = self.query_points_groups_steps(
@@ -70,6 +78,7 @@ class QdrantGroups(QdrantSearches):
             score_threshold,
             candidates=candidates,
             method=method,
+            execution=execution,
             **kwargs,
         )
         return self._run(steps)
@@ -90,60 +99,95 @@ class QdrantGroups(QdrantSearches):
         *,
         candidates: int | None = None,
         method: str | Method | None = None,
+        execution: str | None = None,
         **kwargs: Any,
     ) -> Steps[models.GroupsResult]:
         """The steps of `query_points_groups`."""
-        wanted = check_count(limit, what="limit") * check_count(group_size, what="group_size")
-        plan = yield from self._plan(limit=wanted, candidates=candidates, method=method)
-        selector = rest_selector(with_payload)
-        arguments: dict[str, Any] = {
-            "query": query,
-            "using": self._using(using, prefetch),
-            "query_filter": query_filter,
-            "search_params": search_params,
-            "with_vectors": with_vectors,
-            **kwargs,
-        }
+        search = Search(
+            query=list(query) if isinstance(query, tuple) else query,
+            using=using,
+            prefetch=prefetch,
+            query_filter=query_filter,
+            search_params=search_params,
+            limit=limit,
+            offset=None,
+            with_payload=with_payload,
+            with_vectors=with_vectors,
+            score_threshold=score_threshold,
+            others=kwargs,
+        )
+        wishes = self._wishes(candidates, method, False, None, execution, False)
+        for name in ("exact", "max_candidates"):
+            if kwargs.get(name):
+                raise InvalidParameterError(f"{name}={kwargs[name]!r}: groups are not certified; leave it out")
+        check_count(group_size, what="group_size")
+        check_count(limit, what="limit")
+        check_execution(wishes.execution)
+        yield from self._described()
+        search = search._replace(using=self._using(search.query, search.using))
+        groups: list[models.PointGroup] | None = None
+        while groups is None:
+            groups = yield from self._attempt_groups(group_by, search, group_size, wishes)
+        return models.GroupsResult(groups=groups)
+
+    def _attempt_groups(
+        self, group_by: str, search: Search, group_size: int, wishes: Wishes
+    ) -> Steps[list[models.PointGroup] | None]:
+        """The groups under the statistics of now; None if a fit has replaced them meanwhile."""
+        ours = searches_vector(search.query, search.using, self.vector_name)
+        wanted = search.limit * group_size if ours else 1
+        plan = yield from self._plan(limit=wanted, method=wishes.method, candidates=wishes.windows.candidates)
+        selector = search.selector
         if plan.statistics is None:
-            own = yield from call(
-                "query_points_groups",
-                self.collection_name,
-                group_by,
-                prefetch=prefetch,
-                limit=limit,
-                group_size=group_size,
-                with_payload=with_payload,
-                score_threshold=score_threshold,
-                **arguments,
+            found = yield from self._fetch_groups(group_by, search, group_size)
+            return [group.model_copy(update={"hits": [clean(hit, selector) for hit in group.hits]}) for group in found]
+        if search.mmr is not None:
+            raise UnsupportedQueryError(
+                "MMR by groups is not normalised, but without groups it is; use the client, or method='raw'"
             )
-            return models.GroupsResult(
-                groups=[g.model_copy(update={"hits": [clean(hit, selector) for hit in g.hits]}) for g in own.groups]
-            )
-        self._check_query(query, using, prefetch, plan)
-        times = math.ceil(plan.window / wanted)
+        (prepared,) = yield from self._prepared([search], plan, wishes)
+        if ours and not runs_on_server(wishes.execution, plan):
+            return (yield from self._regrouped(group_by, prepared, group_size, plan))
+        if ours:
+            prepared = normalised_search(prepared, plan)
+        found = yield from self._fetch_groups(
+            group_by, prepared._replace(with_payload=with_our_key(selector)), group_size
+        )
+        if (yield from self._replaced([hit for group in found for hit in group.hits], plan.statistics)):
+            return None
+        restored = self._of_server if ours else clean
+        return [group.model_copy(update={"hits": [restored(hit, selector) for hit in group.hits]}) for group in found]
+
+    def _regrouped(
+        self, group_by: str, search: Search, group_size: int, plan: SearchPlan
+    ) -> Steps[list[models.PointGroup]]:
+        """The best of more and larger groups than wanted."""
+        times = math.ceil(plan.window / (search.limit * group_size))
         fetched: list[models.PointGroup] = []
 
         def fetch(rows: Sequence[int], window: int) -> Steps[list[Candidates]]:
-            found = yield from call(
-                "query_points_groups",
-                self.collection_name,
-                group_by,
-                limit=limit * times,
-                group_size=group_size * times,
-                with_payload=with_our_key(selector),
-                **arguments,
+            wide = search._replace(
+                limit=search.limit * times, with_payload=with_our_key(search.selector), score_threshold=None
             )
-            fetched[:] = found.groups
+            fetched[:] = yield from self._fetch_groups(group_by, wide, group_size * times)
             points = {hit.id: hit for group in fetched for hit in group.hits}  # one may be in several groups
             return [self._candidates(sorted(points.values(), key=self._raw_rank))]
 
         (outcome,) = yield from self._search(plan._replace(wanted=sys.maxsize), 1, fetch, lookup)
-        points = self._points(outcome, selector)
-        place = {points[rank].id: rank for rank in self._passing(points, score_threshold)}
+        points = self._points(outcome, search.selector)
+        place = {points[rank].id: rank for rank in self._passing(points, search.score_threshold)}
         groups: list[tuple[int, models.PointGroup]] = []
         for group in fetched:
             ranks = sorted(place[hit.id] for hit in group.hits if hit.id in place)[:group_size]
             if ranks:
                 groups.append((ranks[0], group.model_copy(update={"hits": [points[rank] for rank in ranks]})))
         groups.sort(key=lambda pair: pair[0])
-        return models.GroupsResult(groups=[group for _, group in groups[:limit]])
+        return [group for _, group in groups[: search.limit]]
+
+    def _fetch_groups(self, group_by: str, search: Search, group_size: int) -> Steps[list[models.PointGroup]]:
+        arguments = search.arguments()
+        del arguments["offset"]  # groups have none
+        found: models.GroupsResult = yield from call(
+            "query_points_groups", self.collection_name, group_by, group_size=group_size, **arguments
+        )
+        return found.groups

@@ -78,7 +78,7 @@ def with_our_key(with_payload: Any) -> Any:
     """The payload selector that returns what the caller asked for, and our key."""
     if with_payload is True:
         return True
-    if not with_payload and not isinstance(with_payload, list):
+    if _nothing(with_payload):
         return [KEY]
     if isinstance(with_payload, models.PayloadSelectorExclude):
         kept = [key for key in with_payload.exclude if key.split(".")[0] != KEY]
@@ -89,9 +89,14 @@ def with_our_key(with_payload: Any) -> Any:
 
 def without_our_key(payload: Mapping[str, Any] | None, with_payload: Any) -> dict[str, Any] | None:
     """The payload as the caller asked for it. A new dict: the client may hand out its own."""
-    if payload is None or (not with_payload and not isinstance(with_payload, list)):
+    if payload is None or _nothing(with_payload):
         return None
     return {key: value for key, value in payload.items() if key != KEY or not is_ours(value)}
+
+
+def _nothing(with_payload: Any) -> bool:
+    """Whether no payload was asked for, which is another thing than one without keys."""
+    return not with_payload and not isinstance(with_payload, (list, tuple))
 
 
 def as_structs(points: Any) -> list[models.PointStruct]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+from uuid import UUID
 
 import numpy as np
 from qdrant_client import QdrantClient, models
@@ -136,6 +138,16 @@ class QdrantStore(Store):
                 with_vectors=[name] if name else True,
             )
         return _page(records, name, self.describe().dimension)
+
+    def ids_of(self, keys: Sequence[str]) -> list[ItemId]:
+        ids: list[ItemId] = []
+        for key in keys:
+            if key.isascii() and key.isdigit():
+                ids += [int(key)] if int(key) < 2**64 else []
+            else:
+                with contextlib.suppress(ValueError):
+                    ids.append(str(UUID(key)))
+        return ids
 
     def payloads(self, ids: Sequence[ItemId]) -> dict[ItemId, Mapping[str, Any]]:
         records = self.client.retrieve(self.collection, ids=list(ids), with_payload=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, TypeAlias, TypeVar
 
@@ -10,8 +10,10 @@ from qdrant_client import AsyncQdrantClient, QdrantClient, models
 
 from dbnorm_qdrant.adapter import QdrantAdapter
 from dbnorm_qdrant.asynchronous import BridgedAdapter
+from dbnorm_qdrant.prefetches import concerns
+from dbnorm_qdrant.requests import rest_request
 from dbnorm_qdrant.store import QdrantStore
-from dbnorm_vdb.errors import InvalidParameterError
+from dbnorm_vdb.errors import InvalidParameterError, UnsupportedQueryError
 from dbnorm_vdb.eventloop import Bridge
 from dbnorm_vdb.ledger import Ledger
 from dbnorm_vdb.serving import DEFAULT_STATISTICS_TTL
@@ -21,8 +23,6 @@ from dbnorm_vdb.wrapping import Replacement, WrappedClient, without_options, wra
 Client = TypeVar("Client", QdrantClient, AsyncQdrantClient)
 Behind: TypeAlias = WrappedClient[Any, QdrantAdapter]
 
-_NO_VECTOR = (type(None), models.OrderByQuery, models.SampleQuery)
-
 
 def wrap(client: Client, *, statistics_ttl: float = DEFAULT_STATISTICS_TTL, execution: str = "client") -> Client:
     """A client that can stand wherever the given one can, and normalises what searches a fitted vector.
@@ -31,7 +31,7 @@ def wrap(client: Client, *, statistics_ttl: float = DEFAULT_STATISTICS_TTL, exec
     collections that an adapter has fitted, `query_points`, `query_batch_points` and `query_points_groups` are those of
     `QdrantAdapter` (with its arguments `candidates`, `method`, `exact`, ... too), and `upsert` gives new points their
     statistics. Everything else passes through: other collections, other vectors, other calls. A search of the fitted
-    vector that has no normalised form (prefetch, recommendation, ...) is refused; `method="raw"` lets it pass.
+    vector that has no normalised form (discovery, context, ...) is refused; `method="raw"` lets it pass.
 
     Args:
         client: the user's own `QdrantClient` or `AsyncQdrantClient`.
@@ -59,7 +59,7 @@ def _query_points(behind: Behind, collection_name: str, *args: Any, **kwargs: An
     arguments = behind.bound("query_points", collection_name, args, kwargs)
     adapter = yield from behind.adapter(collection_name)
     if adapter is None or not _concerns(adapter, arguments):
-        options = without_options({**arguments, "method": None} if adapter else arguments, collection_name)
+        options = _clients(arguments, collection_name, adapter)
         return (yield from call("query_points", collection_name, **options))
     return (yield from adapter.query_points_steps(False, **arguments)).result
 
@@ -70,21 +70,18 @@ def _query_batch_points(
     arguments = behind.bound("query_batch_points", collection_name, (requests, *args), kwargs)
     del arguments["requests"]
     adapter = yield from behind.adapter(collection_name)
-    if adapter is None:
-        options = without_options(arguments, collection_name)
-        return (yield from call("query_batch_points", collection_name, requests, **options))
-    arguments.pop("execution", None)
-    rows = [row for row, request in enumerate(requests) if _concerns(adapter, vars(request))]
-    others = [row for row in range(len(requests)) if row not in set(rows)]
+    ours = [adapter is not None and _concerns(adapter, vars(rest_request(request))) for request in requests]
+    rows, others = ([row for row, our in enumerate(ours) if our is which] for which in (True, False))
     answers: dict[int, models.QueryResponse] = {}
-    if rows:
-        ours = yield from adapter.query_batch_points_steps(False, [requests[row] for row in rows], **arguments)
-        answers |= zip(rows, ours.result, strict=True)
-    if others:
-        options = without_options({**arguments, "method": None}, collection_name)
+    if others or not requests:
+        options = _clients(arguments, collection_name, adapter)
         asked = [requests[row] for row in others]
         theirs = yield from call("query_batch_points", collection_name, asked, **options)
         answers |= zip(others, theirs, strict=True)
+    if adapter is not None and rows:
+        asked = [requests[row] for row in rows]
+        found = yield from adapter.query_batch_points_steps(False, asked, **arguments)
+        answers |= zip(rows, found.result, strict=True)
     return [answers[row] for row in range(len(requests))]
 
 
@@ -92,9 +89,8 @@ def _query_points_groups(behind: Behind, collection_name: str, *args: Any, **kwa
     arguments = behind.bound("query_points_groups", collection_name, args, kwargs)
     adapter = yield from behind.adapter(collection_name)
     if adapter is None or not _concerns(adapter, arguments):
-        options = without_options({**arguments, "method": None} if adapter else arguments, collection_name)
+        options = _clients(arguments, collection_name, adapter)
         return (yield from call("query_points_groups", collection_name, **options))
-    arguments.pop("execution", None)
     return (yield from adapter.query_points_groups_steps(**arguments))
 
 
@@ -103,7 +99,7 @@ def _upsert(behind: Behind, collection_name: str, *args: Any, **kwargs: Any) -> 
     if adapter is None:
         return (yield from call("upsert", collection_name, *args, **kwargs))
     arguments = behind.bound("upsert", collection_name, args, kwargs)
-    return (yield Work(partial(adapter.upsert, **arguments)))
+    return (yield Work(partial(adapter.upsert, **arguments), writes=True))
 
 
 _REPLACEMENTS: dict[str, Replacement] = {
@@ -114,12 +110,23 @@ _REPLACEMENTS: dict[str, Replacement] = {
 }
 
 
-def _concerns(adapter: QdrantAdapter, request: Any) -> bool:
+def _concerns(adapter: QdrantAdapter, request: Mapping[str, Any]) -> bool:
     """Whether a query, or some leg of it, searches the vector that is normalised."""
-    prefetch = request.get("prefetch") or ()
-    legs = prefetch if isinstance(prefetch, (list, tuple)) else [prefetch]
-    if any(_concerns(adapter, vars(leg)) for leg in legs):
-        return True
-    if legs or isinstance(request.get("query"), _NO_VECTOR):
-        return False
-    return (request.get("using") or "") == adapter.vector_name
+    return concerns(request.get("query"), request.get("using"), request.get("prefetch"), adapter.vector_name)
+
+
+def _clients(arguments: Mapping[str, Any], collection: str, adapter: QdrantAdapter | None) -> dict[str, Any]:
+    """The arguments of a search that the client is to answer itself.
+
+    Raises:
+        NotFittedError: they ask for a method that needs statistics, and there are none.
+        UnsupportedQueryError: or there are some, but of a vector that is not searched.
+    """
+    if adapter is None:
+        return without_options(arguments, collection)
+    if arguments.get("method") not in (None, "raw"):
+        raise UnsupportedQueryError(
+            f"method={arguments['method']!r}: this query does not search vector {adapter.vector_name!r}, which is what"
+            " is normalised; leave the method out"
+        )
+    return without_options({**arguments, "method": None}, collection)

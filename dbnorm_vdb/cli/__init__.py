@@ -6,6 +6,8 @@ from dbnorm_vdb.cli import (  # noqa: F401  (they register their commands)
     demonstration,
     experiments,
     inspections,
+    reports,
+    tuning,
 )
 from dbnorm_vdb.cli.app import run
 

@@ -15,6 +15,7 @@ from dbnorm_vdb.cli.options import (
     BatchSize,
     Pace,
     PageSize,
+    Qrels,
     TargetUrl,
     bank_of,
     count_or_bank,
@@ -22,7 +23,7 @@ from dbnorm_vdb.cli.options import (
 )
 from dbnorm_vdb.cli.shown import hit_json, print_hits, print_status
 from dbnorm_vdb.errors import InvalidParameterError
-from dbnorm_vdb.summaries import in_words
+from dbnorm_vdb.summaries import FitSummary, in_words
 from dbnorm_vdb.targets import Target
 
 
@@ -50,9 +51,20 @@ def fit(
     backend: Backend = "auto",
     precision: Annotated[str, typer.Option(help="float32; on torch also tf32 or bfloat16.")] = "float32",
     resume: Annotated[bool, typer.Option(help="Go on where the same fit was interrupted.")] = True,
+    validation: Annotated[
+        str | None,
+        typer.Option(help="FILE[:KEY] of labelled queries: use the statistics only if they beat raw on them."),
+    ] = None,
+    qrels: Qrels = None,
+    measure: Annotated[str, typer.Option(help="What has to get better: R, Success, RR or nDCG, with a cutoff.")] = (
+        "nDCG@10"
+    ),
+    force: Annotated[bool, typer.Option("--force", help="Use the statistics whatever the validation says.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Compute and store the statistics of every item of a collection."""
+    """Compute and store the statistics of every item of a collection. Exit status 1 if the validation refuses them."""
+    if (validation is None) != (qrels is None):
+        raise InvalidParameterError("--validation and --qrels belong together: queries, and what is relevant to them")
     queries = None if query_bank is None else bank_of(query_bank, "query bank")
     items = None if gallery_bank is None else count_or_bank(gallery_bank)
     with opened(target) as adapter, progress() as report:
@@ -74,18 +86,33 @@ def fit(
             backend=backend,
             precision=precision,
             resume=resume,
+            validation=None if validation is None else (bank_of(validation, "validation queries"), qrels),
+            measure=measure,
+            force=force,
             progress=report,
         )
     if as_json:
         print_json(summary.model_dump(mode="json", exclude_none=True))
-        return
+    else:
+        print_fit(summary)
+    if not summary.activated:
+        raise typer.Exit(1)
+
+
+def print_fit(summary: FitSummary) -> None:
+    """Print what a fit did, and what its validation found."""
     output.print(
         f"fitted {summary.item_count} items in {summary.seconds:.1f} s"
         + (f", {summary.resumed_count} of them before an interruption" if summary.resumed_count else "")
         + (f", skipped {summary.skipped_count} without a usable vector" if summary.skipped_count else "")
         + (f", {summary.missing_count} lack statistics (dbnorm-vdb refresh)" if summary.missing_count else "")
-        + f"; searches now use {summary.statistics.method}"
+        + (f"; searches now use {summary.statistics.method}" if summary.activated else "; NOT ACTIVATED")
     )
+    if summary.statistics.verdict is not None:
+        output.print(f"validation: {summary.statistics.verdict.in_words()}")
+    if not summary.activated:
+        output.print("searches go on as before; --force overrides")
+        return
     if summary.statistics.calibration is not None:
         output.print(f"candidates: {in_words(summary.statistics.calibration)}")
 
@@ -151,10 +178,16 @@ def fold(
 
 
 @app.command()
-def status(target: TargetUrl, as_json: AsJson = False) -> None:
+def status(
+    target: TargetUrl,
+    queries: Annotated[
+        str | None, typer.Option(help="FILE[:KEY] of queries served today: how far are they from the query bank?")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
     """Show what is stored for a collection."""
     with opened(target) as adapter:
-        report = adapter.status()
+        report = adapter.status(queries=None if queries is None else bank_of(queries, "queries"))
     if as_json:
         print_json(report.model_dump(mode="json") | {"coverage": report.coverage, "advice": report.advice})
     else:

@@ -12,6 +12,7 @@ import typer
 from dbnorm_vdb.cli.app import app, opened
 from dbnorm_vdb.cli.console import print_json, progress
 from dbnorm_vdb.cli.options import AsJson, bank_of, text_lines
+from dbnorm_vdb.cli.reports import ImageField, ImageRoot, TextField
 from dbnorm_vdb.cli.shown_comparison import print_comparison
 from dbnorm_vdb.errors import InvalidParameterError, NotFittedError
 from dbnorm_vdb.evaluation import Arm
@@ -19,6 +20,7 @@ from dbnorm_vdb.evaluation import compare as compare_arms
 from dbnorm_vdb.evaluation.measures import DEFAULT_MEASURES
 from dbnorm_vdb.evaluation.saving import check_folder
 from dbnorm_vdb.methods import Method
+from dbnorm_vdb.report import check_report
 from dbnorm_vdb.targets import EXAMPLES
 
 
@@ -59,15 +61,20 @@ def compare(
     save: Annotated[
         str | None, typer.Option(help="New folder for TREC runs and qrels, values by query, and comparison.json.")
     ] = None,
+    report: Annotated[str | None, typer.Option(help="HTML file to write, for reading; it works offline.")] = None,
+    image_field: ImageField = None,
+    image_root: ImageRoot = None,
+    text_field: TextField = None,
     as_json: AsJson = False,
 ) -> None:
     """Compare methods of a collection, and saved runs, on the same queries. Nothing is written to the database."""
     if save is not None:
         check_folder(save)
+    _check_report(report, image_field=image_field, image_root=image_root, text_field=text_field)
     if target is None and not arm:
         raise InvalidParameterError("nothing to compare: name a collection (TARGET), or saved runs (--arm run:FILE)")
     vectors = None if queries is None else bank_of(queries, "queries").vectors
-    with nullcontext() if target is None else opened(target) as adapter, progress() as report:
+    with nullcontext() if target is None else opened(target) as adapter, progress() as progressed:
         result = compare_arms(
             _arms(arm or ["raw", _fitted_method(adapter)]),
             vectors,
@@ -86,13 +93,25 @@ def compare(
             window_queries=window_queries,
             examples=examples,
             seed=seed,
-            progress=report,
+            progress=progressed,
         )
     written = [] if save is None else result.save(save)
+    if report is not None:
+        written.append(result.report(report, image_field=image_field, image_root=image_root, text_field=text_field))
     if as_json:
         print_json(json.loads(result.model_dump_json()))
     else:
         print_comparison(result, written)
+
+
+def _check_report(report: str | None, **options: str | None) -> None:
+    """What can be known of a report before there is a comparison."""
+    if report is not None:
+        check_report(report, image_field=options["image_field"], image_root=options["image_root"])
+        return
+    for name, value in options.items():
+        if value is not None:
+            raise InvalidParameterError(f"--{name.replace('_', '-')} says what a report shows; add --report FILE")
 
 
 def _fitted_method(adapter: Any) -> str:

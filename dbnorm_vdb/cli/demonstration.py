@@ -11,24 +11,34 @@ from rich.table import Table
 from dbnorm_vdb.cli.app import app, load_adapter
 from dbnorm_vdb.cli.console import output, print_json, spinner
 from dbnorm_vdb.cli.options import AsJson
-from dbnorm_vdb.demo import DemoReport, Example, load_pictures, run_demo
+from dbnorm_vdb.demo import IMAGE_FIELD, DemoReport, Example, load_pictures, run_demo, write_demo_report
+from dbnorm_vdb.report import check_report
 
 
 @app.command()
 def demo(
     as_json: AsJson = False,
     engine: Annotated[list[str] | None, typer.Option(help="qdrant or milvus; default: both.")] = None,
+    report: Annotated[str | None, typer.Option(help="Also write raw against dual_is as an HTML file.")] = None,
 ) -> None:
     """Search 1 872 pictures with 1 872 texts on the embedded engines, raw and normalised, and compare."""
     engines = engine or ("qdrant", "milvus")
+    if report is not None:
+        check_report(report, image_field=IMAGE_FIELD)
     for name in engines:
         load_adapter(name)
+    data = load_pictures()
     with spinner() as say:
-        report = run_demo(load_pictures(), engines=engines, say=say)
+        found = run_demo(data, engines=engines, compared=report is not None, say=say)
+        if report is not None:
+            say("writing the report")
+            write_demo_report(data, found, report)
     if as_json:
-        print_json(demo_json(report))
-    else:
-        print_demo(report)
+        print_json(demo_json(found))
+        return
+    print_demo(found)
+    if report is not None:
+        output.print(f"The report, with pictures: {report}", markup=False, highlight=False, soft_wrap=True)
 
 
 def demo_json(report: DemoReport) -> dict[str, Any]:

@@ -20,6 +20,10 @@ PageSize = Annotated[int, typer.Option(help="Items read and computed at a time."
 BatchSize = Annotated[int | None, typer.Option(help="Items in one write request; default: what suits the engine.")]
 Pace = Annotated[float | None, typer.Option(help="Read and write no faster than this, on average.")]
 Backend = Annotated[str, typer.Option(help="numpy, torch or auto.")]
+Qrels = Annotated[
+    str | None,
+    typer.Option(help="Qrels (TREC, tsv, csv, jsonl, json) of the queries, whose ids are their rows from 0."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines, and nothing else on standard output.")]
 
 

@@ -9,10 +9,11 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from dbnorm_vdb.collection import NormalizedCollection
 from dbnorm_vdb.demo.pictures import Pictures, Split
+from dbnorm_vdb.evaluation import Comparison, compare
 from dbnorm_vdb.hubness import k_occurrence, measure_hubness
 from dbnorm_vdb.methods import Method
 from dbnorm_vdb.normalization import normalize
@@ -33,6 +34,7 @@ DEPTH = 100
 QUERY_BETAS = (5.0, 10.0, 15.0, 20.0, 30.0, 50.0)
 GALLERY_BETAS = (2.0, 5.0, 10.0, 20.0)
 _TIMED_QUERIES = 100
+_SAMPLE = 50
 
 Say = Callable[[str], None]
 
@@ -68,13 +70,20 @@ class Example(BaseModel):
 
 
 class EngineReport(BaseModel):
-    """What one engine's run found."""
+    """What one engine's run found.
+
+    Attributes:
+        rankings: ids for each test text, to a depth of 100; not in JSON.
+        sample: raw against dual_is on some of the texts, with times and windows, if that was asked for; not in JSON.
+    """
 
     methods: dict[Method, MethodReport]
     examples: list[Example]
     improved: int
     worsened: int
     fit_seconds: float
+    rankings: dict[Method, list[list[int]]] = Field(exclude=True, repr=False)
+    sample: Comparison | None = Field(default=None, exclude=True, repr=False)
 
 
 class DemoReport(BaseModel):
@@ -87,9 +96,19 @@ class DemoReport(BaseModel):
 
 
 def run_demo(
-    data: Pictures, *, engines: Sequence[str] = ("qdrant", "milvus"), say: Say = lambda text: None
+    data: Pictures,
+    *,
+    engines: Sequence[str] = ("qdrant", "milvus"),
+    compared: bool = False,
+    say: Say = lambda text: None,
 ) -> DemoReport:
     """Run it on the embedded form of each engine.
+
+    Args:
+        data: the pictures.
+        engines: by name.
+        compared: whether raw and dual_is are compared more closely on the first engine, for a report.
+        say: called with what is being done.
 
     Raises:
         MissingDependencyError: an engine's client is not installed.
@@ -97,10 +116,11 @@ def run_demo(
     classes = {name: adapter_class(name) for name in engines}
     say("tuning betas on the 468 dev pairs")
     settings = [tune(data, method) for method in FITS]
-    reports = {}
+    reports: dict[str, EngineReport] = {}
     for name, kind in classes.items():
         with tempfile.TemporaryDirectory() as directory:
-            reports[name] = _run_engine(name, kind, directory, data, settings, say)
+            closely = compared and not reports
+            reports[name] = _run_engine(name, kind, directory, data, settings, say, compared=closely)
     return DemoReport(
         query_count=len(data.test.texts), item_count=len(data.test.pictures), settings=settings, engines=reports
     )
@@ -138,12 +158,14 @@ def _run_engine(
     data: Pictures,
     settings: Sequence[Setting],
     say: Say,
+    *,
+    compared: bool,
 ) -> EngineReport:
     say(f"{name}: loading {len(data.test.pictures)} pictures")
     adapter = kind.embedded(directory, data.test.pictures, data.test.records, name="pictures")
     methods: dict[Method, MethodReport] = {}
     found: dict[Method, npt.NDArray[np.int64]] = {}
-    fit_seconds = 0.0
+    fit_seconds, sample = 0.0, None
     for setting in settings:
         say(f"{name}: fitting {setting.method.value} against {len(data.train.texts)} texts and pictures")
         summary = adapter.fit(
@@ -158,6 +180,9 @@ def _run_engine(
             say(f"{name}: searching {len(data.test.texts)} texts, {method.value}")
             found[method] = _search(adapter, data.test, method)
             methods[method] = _measure(found[method], _latency(adapter, data.test, method))
+        if compared and setting.method is Method.DUAL_IS:
+            say(f"{name}: comparing raw and dual_is, with other windows")
+            sample = _compared(adapter, data.test)
     adapter.close()
     raw, normalized = _ranks(found[Method.RAW]), _ranks(found[Method.DUAL_IS])
     return EngineReport(
@@ -166,6 +191,8 @@ def _run_engine(
         improved=int((normalized < raw).sum()),
         worsened=int((normalized > raw).sum()),
         fit_seconds=fit_seconds,
+        rankings={method: ids.tolist() for method, ids in found.items()},
+        sample=sample,
     )
 
 
@@ -183,6 +210,17 @@ def _latency(adapter: NormalizedCollection, test: Split, method: Method) -> floa
         adapter.nearest(query[None], limit=LIMIT, method=method)
         seconds.append(time.perf_counter() - started)
     return 1000 * statistics.median(seconds)
+
+
+def _compared(adapter: NormalizedCollection, test: Split) -> Comparison:
+    """Raw against dual_is, as fitted, on some of the texts."""
+    return compare(
+        [Method.RAW.value, Method.DUAL_IS.value],
+        test.texts[:: len(test.texts) // _SAMPLE],
+        adapter=adapter,
+        latency_queries=_SAMPLE,
+        window_queries=_SAMPLE,
+    )
 
 
 def _ranks(found: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:

@@ -7,6 +7,7 @@ Items and queries go by their keys, which are text (see `judgements.item_key`). 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -370,6 +371,22 @@ class Comparison(Result):
     def save(self, folder: str | os.PathLike[str]) -> list[Path]:
         """Write TREC runs and qrels, values by query and JSON, see `saving.save`."""
         return saving.save(self, folder)
+
+    def report(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        image_field: str | None = None,
+        text_field: str | None = None,
+        image_root: str | os.PathLike[str] | None = None,
+        payloads: Mapping[Any, Mapping[str, Any]] | None = None,
+    ) -> Path:
+        """Write one HTML file to read, see `dbnorm_vdb.report.write_report`."""
+        from dbnorm_vdb.report import write_report
+
+        return write_report(
+            self, path, image_field=image_field, text_field=text_field, image_root=image_root, payloads=payloads
+        )
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Comparison:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from adapters.world import World
-from harness import Engine
+from harness import FACES, Engine, fixture_name
 from oracle import assert_same_order, bias
 from qdrant_client import models
 
@@ -18,6 +18,13 @@ from dbnorm_vdb import CollectionStatistics, EmptyCollectionError
 
 class InterruptionError(Exception):
     """Stands for whatever ends a fit before its time."""
+
+
+@pytest.fixture(scope="module", params=FACES)
+def engine(request: pytest.FixtureRequest) -> Engine:
+    """Sync and async adapters alike."""
+    engine: Engine = request.getfixturevalue(fixture_name(request.param))
+    return engine
 
 
 @pytest.fixture

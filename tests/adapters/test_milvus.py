@@ -143,8 +143,11 @@ def test_offset_and_range_act_on_the_normalised_result(milvus: MilvusEngine, met
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"group_by_field": "number"}, "group_by_field"),
+        ({"group_by_field": "vector"}, "group_by_field"),
+        ({"group_by_fields": ["number", "title"]}, "group_by_fields"),
+        ({"order_by_fields": [{"field": "number"}]}, "order_by_fields"),
         ({"ranker": object()}, "ranker"),
+        ({"search_params": {"params": {"range_filter": 0.5}}}, "range_filter"),
         ({"data": ["some text"]}, "dense float"),
     ],
 )

@@ -121,10 +121,10 @@ def test_an_empty_batch_has_no_answers(fitted: tuple[World, QdrantAdapter]) -> N
 def test_what_has_no_normalised_form_is_refused_in_a_batch_too(fitted: tuple[World, QdrantAdapter]) -> None:
     world, adapter = fitted
     good = models.QueryRequest(query=world.queries[0].tolist(), limit=3)
-    recommend = models.RecommendQuery(recommend=models.RecommendInput(positive=[1]))
+    discover = models.DiscoverQuery(discover=models.DiscoverInput(target=1, context=[]))
     for bad, error in (
-        ({"query": recommend}, db.UnsupportedQueryError),
-        ({"prefetch": models.Prefetch(query=good.query)}, db.UnsupportedQueryError),
+        ({"query": discover}, db.UnsupportedQueryError),
+        ({"prefetch": models.Prefetch(query=discover)}, db.UnsupportedQueryError),
         ({"query": [float("nan")] * 8}, db.NonFiniteVectorError),
         ({"limit": 0}, db.InvalidParameterError),
         ({"using": "other"}, db.StatisticsMismatchError),

@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from adapters.test_qdrant_engine import Shard
 from adapters.world import METRICS, World
 from harness import QdrantEngine
 from qdrant_client import grpc, models
 
 import dbnorm_vdb as db
-from dbnorm_qdrant.formula import formula_query
-from dbnorm_qdrant.payload import KEY
-from dbnorm_vdb import Method, Metric
 
 METHODS = ("is", "dual_is", "sinkhorn")
 
@@ -191,48 +185,3 @@ def test_a_fit_by_another_process_is_noticed(qdrant_local: QdrantEngine) -> None
     same(gated.query_points(query, limit=5), writer.query_points(query, limit=5))
     writer.drop()
     qdrant_local.drop_collection(collection)
-
-
-@pytest.mark.parametrize("metric", METRICS)
-def test_the_real_engine_computes_the_same(
-    qdrant_local: QdrantEngine, worlds: Any, tmp_path: Path, metric: str
-) -> None:
-    """The formula as it is sent, evaluated by the engine that servers run; points without statistics included."""
-    edge = pytest.importorskip("qdrant_edge", reason="qdrant-edge-py exists for linux on x86_64 only")
-    world, collection, adapter = worlds[metric]
-    real = Shard(tmp_path, world)
-    for key, (payload, _) in qdrant_local.snapshot(collection)["points"].items():
-        if KEY in payload:
-            real.set_payload(int(key), payload[KEY], KEY)
-    statistics = adapter.status().active
-    for method in METHODS:
-        for query in world.queries[:4]:
-            arguments = {"query": query, "using": None, "query_filter": None, "search_params": None}
-            sent = formula_query(statistics, Method(method), Metric(metric), 40, arguments)["query"]
-            request = edge.QueryRequest(
-                limit=10,
-                prefetches=[edge.Prefetch(limit=40, query=edge.Query.Nearest(query.tolist()))],
-                query=edge.Formula(_expression(edge, sent.formula), defaults=sent.defaults),
-                with_payload=False,
-            )
-            found = real.shard.query(request)
-            expected = adapter.query_points(query.tolist(), limit=10, candidates=40, method=method).points
-            assert [point.id for point in found] == [point.id for point in expected]
-            similarities = np.array([point.score for point in found])
-            scores = [qdrant_local.engine_score(similarity, metric) for similarity in similarities]
-            assert scores == pytest.approx([point.score for point in expected], abs=3e-5)
-    real.shard.close()
-
-
-def _expression(edge: Any, expression: Any) -> Any:
-    """The client's expression as the embedded engine's."""
-    if isinstance(expression, str):
-        return edge.Expression.Variable(expression)
-    if isinstance(expression, float):
-        return edge.Expression.Constant(expression)
-    if isinstance(expression, models.NegExpression):
-        return edge.Expression.Neg(_expression(edge, expression.neg))
-    if isinstance(expression, models.MultExpression):
-        return edge.Expression.Mult([_expression(edge, factor) for factor in expression.mult])
-    assert isinstance(expression, models.SumExpression)
-    return edge.Expression.Sum([_expression(edge, term) for term in expression.sum])

@@ -95,7 +95,7 @@ def test_thresholds_and_lookups(fitted: tuple[World, Any], qdrant_local: Engine)
     )
     scores = [hit.score for group in some.groups for hit in group.hits]
     assert scores
-    assert all(sign * score >= sign * threshold for score in scores)
+    assert all(sign * score > sign * threshold for score in scores)
     assert all(group.lookup.payload == {"number": group.id} for group in some.groups)
 
 
@@ -120,10 +120,14 @@ def test_bad_input(fitted: tuple[World, Any]) -> None:
         ({"group_size": 0}, db.InvalidParameterError),
         ({"candidates": 3}, db.InvalidParameterError),
         ({"using": "other"}, db.StatisticsMismatchError),
-        ({"prefetch": models.Prefetch(query=query)}, db.UnsupportedQueryError),
+        ({"query": models.NearestQuery(nearest=query, mmr=models.Mmr(diversity=0.5))}, db.UnsupportedQueryError),
+        ({"query": models.FusionQuery(fusion=models.Fusion.RRF)}, db.UnsupportedQueryError),
+        ({"exact": True}, db.InvalidParameterError),
+        ({"max_candidates": 1000}, db.InvalidParameterError),
+        ({"execution": "gpu"}, db.InvalidParameterError),
         ({"method": "nnn"}, db.UnsupportedMethodError),
     ):
         with pytest.raises(error):
-            adapter.query_points_groups("owner", query, **options)
+            adapter.query_points_groups("owner", **{"query": query, **options})
     with pytest.raises(db.NonFiniteVectorError):
         adapter.query_points_groups("owner", [float("nan")] * 8)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from adapters.world import METHODS as PAPER_METHODS
 from adapters.world import METRICS, World
-from harness import Engine
+from harness import FACES, Engine, fixture_name
 from oracle import assert_same_order
 
 from dbnorm_vdb import NotFittedError, UnsupportedMethodError
@@ -18,6 +18,13 @@ METHODS = (*PAPER_METHODS, "sinkhorn")
 
 # engines compute similarities in float32; the oracle's scores are exponentials of up to 17 times those
 TOLERANCE = {"relative": 1e-3, "absolute": 2e-6}
+
+
+@pytest.fixture(scope="module", params=FACES)
+def engine(request: pytest.FixtureRequest) -> Engine:
+    """Sync and async adapters alike."""
+    engine: Engine = request.getfixturevalue(fixture_name(request.param))
+    return engine
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -186,24 +187,75 @@ def test_what_has_no_normalised_form_is_refused_unless_raw(quick_engine: Engine,
     collection, client, wrapped = fitted[0], quick_engine.client(), wrap(quick_engine)
     vector = QUERY.tolist()
     if isinstance(quick_engine, MilvusEngine):
-        requests = [AnnSearchRequest([vector], "vector", {}, limit=3) for _ in range(2)]
+        order = [{"field": "number", "order": "asc"}]
         calls: list[Any] = [
-            lambda c, **raw: c.hybrid_search(collection, requests, RRFRanker(), limit=3, **raw)[0].ids,
-            lambda c, **raw: [hit["key"] for hit in c.search_iterator(collection, [vector], limit=3, **raw).next()],
+            lambda c, **raw: c.search(collection, [vector], limit=3, order_by_fields=order, **raw)[0].ids
         ]
     else:
-        leg = models.Prefetch(query=vector, limit=5)
-        fusion = models.FusionQuery(fusion=models.Fusion.RRF)
+        discover = models.DiscoverQuery(discover=models.DiscoverInput(target=vector, context=[]))
+        leg, fusion = models.Prefetch(query=discover, limit=5), models.FusionQuery(fusion=models.Fusion.RRF)
         calls = [
+            lambda c, **raw: c.query_points(collection, discover, limit=3, **raw).points[0].id,
             lambda c, **raw: c.query_points(collection, prefetch=[leg, leg], query=fusion, limit=3, **raw).points[0].id,
-            lambda c, **raw: (
-                c.query_points_groups(collection, "number", fusion, prefetch=[leg, leg], **raw).groups[0].id
-            ),
+            lambda c, **raw: c.query_points_groups(collection, "number", discover, **raw).groups[0].id,
         ]
     for call in calls:
         with pytest.raises(db.UnsupportedQueryError, match="method='raw'"):
             call(wrapped)
         assert call(wrapped, method="raw") == call(client)
+
+
+def test_milvus_iterators_and_hybrid_searches_are_those_of_the_adapter(milvus_lite: Engine) -> None:
+    others = {"caption": np.flip(WORLD.items, axis=1).copy()}
+    collection = create(milvus_lite, vector_name="image", other_vectors=others)
+    adapter: Any = milvus_lite.adapter(collection, "image")
+    WORLD.fit(adapter)
+    client, wrapped, vector = milvus_lite.client(), wrap(milvus_lite), QUERY.tolist()
+
+    def fused(target: Any, *names: str, **arguments: Any) -> list[Any]:
+        requests = [AnnSearchRequest([vector], name, {}, limit=9) for name in names]
+        return [*map(dict, target(reqs=requests, ranker=RRFRanker(), limit=5, **arguments)[0])]
+
+    ours = fused(adapter.hybrid_search, "image", "caption")
+    assert fused(partial(wrapped.hybrid_search, collection), "image", "caption") == ours
+    own = partial(client.hybrid_search, collection)
+    assert ours != fused(own, "image", "caption")
+    assert fused(partial(wrapped.hybrid_search, collection), "image", "caption", method="raw") == fused(
+        own, "image", "caption"
+    )
+    assert fused(partial(wrapped.hybrid_search, collection), "caption", "caption") == fused(own, "caption", "caption")
+
+    def pages(iterator: Any) -> list[Any]:
+        return [list(iterator.next()), list(iterator.next())]
+
+    iterate: dict[str, Any] = {"data": [vector], "batch_size": 4, "anns_field": "image"}
+    found = pages(wrapped.search_iterator(collection, **iterate))
+    assert found == pages(adapter.search_iterator(**iterate))
+    assert found != pages(client.search_iterator(collection, **iterate))
+    other = {**iterate, "anns_field": "caption"}
+    assert pages(wrapped.search_iterator(collection, **other)) == pages(client.search_iterator(collection, **other))
+    milvus_lite.drop_collection(collection)
+
+
+@pytest.mark.parametrize("fitted_field", ["image", "text"])
+def test_a_search_that_names_no_field_is_on_the_one_that_the_client_takes(
+    milvus_lite: Engine, fitted_field: str
+) -> None:
+    others = {"text": np.flip(WORLD.items, axis=1).copy()}
+    collection = create(milvus_lite, vector_name="image", other_vectors=others)
+    adapter: Any = milvus_lite.adapter(collection, fitted_field)
+    WORLD.fit(adapter)
+    wrapped, client = wrap(milvus_lite), milvus_lite.client()
+    for query in WORLD.queries[:4]:
+        for field in ({}, {"anns_field": ""}):
+            found = milvus_lite.search(wrapped, collection, query, limit=8, **field)
+            first = milvus_lite.search(client, collection, query, limit=8)
+            assert first == milvus_lite.search(client, collection, query, limit=8, anns_field="image")
+            if fitted_field == "image":
+                assert found == milvus_lite.search(adapter, None, query, limit=8) != first
+            else:
+                assert found == first
+    milvus_lite.drop_collection(collection)
 
 
 def test_qdrant_calls_without_a_vector_pass_through(qdrant_local: Engine) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -14,9 +15,19 @@ from dbnorm_vdb.demo.run import tune
 
 
 @pytest.fixture(scope="module")
-def report() -> dict[str, dict[str, dict[str, dict[str, float]]]]:
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the demonstration writes its page."""
+    return tmp_path_factory.mktemp("demo") / "report.html"
+
+
+@pytest.fixture(scope="module")
+def report(page: Path) -> dict[str, dict[str, dict[str, dict[str, float]]]]:
     result = subprocess.run(
-        [sys.executable, "-m", "dbnorm_vdb", "demo", "--json"], capture_output=True, text=True, check=True, timeout=900
+        [sys.executable, "-m", "dbnorm_vdb", "demo", "--json", "--report", str(page)],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=900,
     )
     document: dict[str, dict[str, dict[str, dict[str, float]]]] = json.loads(result.stdout)
     return document
@@ -58,3 +69,14 @@ def test_the_engines_agree(report: dict[str, dict[str, dict[str, dict[str, float
     for method, figures in qdrant.items():
         for measure in ("R@1", "R@5", "R@10"):
             assert figures[measure] == pytest.approx(milvus[method][measure], abs=0.2)
+
+
+def test_its_page_shows_the_same_figures_and_pictures(
+    report: dict[str, dict[str, dict[str, dict[str, float]]]], page: Path
+) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert len(text.encode()) < 3_000_000
+    assert text.count("url(data:image/webp;base64,") > 100
+    assert "Yes: dual_is is better than raw on 1872 queries" in text
+    for method in ("raw", "dual_is"):
+        assert f"{report['engines']['qdrant'][method]['R@1'] / 100:.4f}" in text

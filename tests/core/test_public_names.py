@@ -11,7 +11,10 @@ import dbnorm_vdb
 from dbnorm_vdb import errors
 
 NAMES = {
+    "TuneResult",
+    "Verdict",
     "Bank",
+    "BankDistance",
     "BankStatistics",
     "BiasSummary",
     "Calibration",
@@ -116,8 +119,8 @@ class Watch:
 
 sys.meta_path.insert(0, Watch())
 import {module}
-optional = {{"torch", "pyarrow", "scipy", "typer", "rich", "qdrant_client", "qdrant_edge", "pymilvus", "milvus_lite",
-            "dbnorm_qdrant", "dbnorm_milvus"}}
+optional = {{"torch", "pyarrow", "scipy", "ir_measures", "jinja2", "PIL", "typer", "rich", "qdrant_client",
+            "qdrant_edge", "pymilvus", "milvus_lite", "dbnorm_qdrant", "dbnorm_milvus"}}
 assert "numpy" in Watch.asked
 print(*sorted(optional & Watch.asked))
 """

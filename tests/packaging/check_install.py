@@ -10,12 +10,14 @@ import numpy as np
 import dbnorm_vdb
 
 assert "site-packages" in dbnorm_vdb.__file__, dbnorm_vdb.__file__
-for name in ("torch", "qdrant_client", "pymilvus", "typer", "rich", "scipy"):
+for name in ("torch", "qdrant_client", "pymilvus", "typer", "rich", "scipy", "jinja2", "PIL", "ir_measures"):
     assert importlib.util.find_spec(name) is None, f"the core pulls in {name}"
 for name in ("dbnorm_vdb", "dbnorm_qdrant", "dbnorm_milvus"):
     spec = importlib.util.find_spec(name)
     assert spec is not None, f"{name} is not in the wheel"
     assert (Path(spec.submodule_search_locations[0]) / "py.typed").is_file(), f"{name} is not typed"
+templates = Path(dbnorm_vdb.__file__).parent / "report" / "templates"
+assert {file.name for file in templates.iterdir()} >= {"report.html", "parts.html", "report.css"}, "no templates"
 assert importlib.util.find_spec("adapters") is None, "'adapters' is a folder, not a package"
 
 scores = dbnorm_vdb.normalize(np.eye(3), query_bank=np.ones((2, 3)), method="is")

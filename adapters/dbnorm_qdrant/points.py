@@ -1,0 +1,69 @@
+"""From the client's points to candidates, and from ranked candidates back to the client's points."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from qdrant_client import models
+
+from dbnorm_qdrant.payload import item_statistics, without_our_key
+from dbnorm_qdrant.queries import engine_score
+from dbnorm_vdb.collection import NormalizedCollection
+from dbnorm_vdb.searching import Candidates, Outcome
+from dbnorm_vdb.statistics import CollectionStatistics, ItemStatistics, Metric
+from dbnorm_vdb.steps import Steps, done
+
+
+class QdrantPoints(NormalizedCollection):
+    """What all searches of `QdrantAdapter` do with points. The vector is described before any of it is used."""
+
+    @property
+    def _metric(self) -> Metric:
+        return self._store.describe().metric
+
+    def _candidates(self, points: Sequence[models.ScoredPoint]) -> Candidates:
+        """Points as the engine scored them, in its order."""
+        scores = np.array([point.score for point in points], dtype=np.float64)
+        return Candidates(
+            points, [point.id for point in points], -np.square(scores) if self._metric is Metric.EUCLIDEAN else scores
+        )
+
+    def _raw_rank(self, point: models.ScoredPoint) -> float:
+        """Ascending where points are in the engine's order."""
+        return point.score if self._metric is Metric.EUCLIDEAN else -point.score
+
+    def _points(self, outcome: Outcome, selector: Any) -> list[models.ScoredPoint]:
+        """The best points with their normalised scores, best first."""
+        metric = self._metric
+        return [
+            clean(outcome.candidates.hits[row], selector, engine_score(score, metric))
+            for row, score in zip(outcome.best.order.tolist(), outcome.best.scores.tolist(), strict=True)
+        ]
+
+    def _passing(self, points: Sequence[models.ScoredPoint], threshold: float | None) -> list[int]:
+        """Positions of the points that are better than the score threshold, which is how the engine means it."""
+        if threshold is None:
+            return list(range(len(points)))
+        sign = -1.0 if self._metric is Metric.EUCLIDEAN else 1.0
+        return [row for row, point in enumerate(points) if sign * point.score > sign * threshold]
+
+    def _replaced(self, points: Sequence[models.ScoredPoint], statistics: CollectionStatistics) -> Steps[bool]:
+        """Whether a fit has replaced the statistics that points were searched with: then search again."""
+        outdated = item_statistics([point.payload for point in points], statistics.generation)[1]
+        return outdated and (yield from self._newer_statistics(statistics)) is not None
+
+
+def lookup(found: Sequence[Candidates], statistics: CollectionStatistics) -> Steps[tuple[ItemStatistics, bool]]:
+    """The statistics that points bring along, and whether they look like those of another generation."""
+    payloads = [point.payload for candidates in found for point in candidates.hits]
+    return done(item_statistics(payloads, statistics.generation))
+
+
+def clean(point: models.ScoredPoint, selector: Any, score: float | None = None) -> models.ScoredPoint:
+    """A copy with the payload that the caller asked for, and perhaps another score."""
+    update: dict[str, Any] = {"payload": without_our_key(point.payload, selector)}
+    if score is not None:
+        update["score"] = score
+    return point.model_copy(update=update)
