@@ -6,9 +6,11 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 from cli.test_cli import WORLD, run, target  # noqa: F401  (a fixture)
 
 
+@pytest.mark.parametrize("target", ["qdrant"], indirect=True)
 def test_compare(target: tuple[str, Path]) -> None:  # noqa: F811
     url, folder = target
     live, qrels, keys = folder / "live.npy", folder / "qrels.jsonl", folder / "keys.txt"
