@@ -3,7 +3,7 @@
 from dbnorm_vdb.evaluation import compare
 
 result = compare(["raw", "dual_is"], queries, qrels="qrels.tsv", adapter=images)
-print(result)
+print(result.verdict.headline)
 result.save("comparison")
 """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -190,19 +191,23 @@ class CollectionSearch(ArmSearch):
         }
 
     def hits(self, queries: Vectors, depth: int, *, with_payload: bool = False) -> list[list[Hit]]:
-        """The results of a search for `limit`, looked at further down: of its window, or of one of `depth`."""
-        candidates = self.window
-        if candidates is not None:
-            depth = min(depth, candidates) if self.arm.candidates else depth
-            candidates = max(depth, candidates)
-        return self.adapter.nearest(
+        """The results of a search for `limit`, looked at further down: its window re-ranked, then the engine's order.
+
+        The window is not widened to `depth`: that would measure another search than the one that users get.
+        """
+        window = depth if self.window is None else self.window
+        found = self.adapter.nearest(
             queries,
-            limit=depth,
-            candidates=candidates,
+            limit=min(depth, window),
+            candidates=self.window,
             method=self.method,
             exact=self.arm.exact,
             with_payload=with_payload,
         )
+        if depth <= window:
+            return found
+        beyond = self.adapter.nearest(queries, limit=depth, method=Method.RAW, with_payload=with_payload)
+        return [_continued(first, rest, depth) for first, rest in zip(found, beyond, strict=True)]
 
     def once(self, query: Vectors, limit: int) -> None:
         self.adapter.nearest(
@@ -267,7 +272,8 @@ def ready_arms(
         limit: results that a user sees.
 
     Raises:
-        InvalidParameterError: fewer than two, two of the same name, or one that needs an adapter and has none.
+        InvalidParameterError: fewer than two, two of the same name, an asynchronous one, or one that needs an adapter
+            and has none.
         InvalidRunError: a run that cannot be read, or an arm that is none of all this.
         NotFittedError, UnsupportedMethodError: a method that the collection's statistics cannot serve.
     """
@@ -299,12 +305,16 @@ def _described(arm: ArmInput, adapter: Searchable | None) -> Any:
     if isinstance(arm, str):
         arm = Arm.parse(arm)
     elif not isinstance(arm, Arm):
-        return Arm(adapter=cast("Searchable", arm)) if hasattr(arm, "nearest") else arm
+        if not hasattr(arm, "nearest"):
+            return arm
+        arm = Arm(adapter=cast("Searchable", arm))
     if arm.adapter is None and adapter is None:
         raise InvalidParameterError(
             f"arm {str(arm)!r} is a method of a collection; say of which: compare(..., adapter=...); a run is a Path"
         )
-    return arm if arm.adapter is not None else replace(arm, adapter=adapter)
+    found = arm if arm.adapter is not None else replace(arm, adapter=adapter)
+    _check_sync(getattr(found.adapter, "nearest", None), f"the adapter {type(found.adapter).__name__}")
+    return found
 
 
 def _collections(adapters: Sequence[Searchable]) -> dict[int, tuple[str, Status]]:
@@ -322,6 +332,21 @@ def _collections(adapters: Sequence[Searchable]) -> dict[int, tuple[str, Status]
     return found
 
 
+def _continued(first: Sequence[Hit], rest: Sequence[Hit], depth: int) -> list[Hit]:
+    """The first hits, and then those of the rest that are not among them; `depth` in all."""
+    seen = {hit.id for hit in first}
+    return [*first, *(hit for hit in rest if hit.id not in seen)][:depth]
+
+
+def _check_sync(search: Any, what: str) -> None:
+    """Raise InvalidParameterError if searching returns coroutines, which nobody would await."""
+    if inspect.iscoroutinefunction(search):
+        raise InvalidParameterError(
+            f"{what} is asynchronous; arms are searched one at a time: pass the sync adapter of the same collection, or"
+            " a function that returns the rankings themselves"
+        )
+
+
 def _own_name(arm: Any) -> str:
     name = getattr(arm, "__name__", "<lambda>") if callable(arm) else getattr(arm, "stem", "<lambda>")
     if name == "<lambda>":
@@ -332,6 +357,7 @@ def _own_name(arm: Any) -> str:
 def _other(name: str, arm: Any, keys: Sequence[str] | None) -> ArmSearch:
     """A callable or a run."""
     if callable(arm):
+        _check_sync(arm, f"arm {name!r}")
         return CallableSearch(name, arm)
     if isinstance(arm, (PathLike, Mapping)) or hasattr(arm, "columns"):
         return RunSearch(name, read_run(arm))

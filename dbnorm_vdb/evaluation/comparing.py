@@ -83,7 +83,7 @@ def compare(
         primary: the measure that decides; `nDCG@10` if it is measured, else the first.
         baseline: the arm that the others are compared with; the first, if left out.
         limit: results that a user sees: of hubness, latency, overlap and examples. An arm re-ranks the window that a
-            search for `limit` results has.
+            search for `limit` results has; below it results are in the engine's order.
         depth: results of each query that the measures see, at least the deepest cutoff.
         item_count: items that could be found, for the hubness of callables and runs; adapters know theirs.
         resamples: of bootstrap and permutation tests.

@@ -26,7 +26,8 @@ class Ranking(NamedTuple):
 
     Attributes:
         items: their keys, each once.
-        scores: as whoever ranked them gave them (distances ascend), or None if there are none.
+        scores: as whoever ranked them gave them (distances ascend), or None if there are none. Below the window of an
+            arm that re-ranks they are the engine's own.
     """
 
     items: list[str]

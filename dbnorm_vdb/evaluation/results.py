@@ -135,7 +135,8 @@ class ArmResult(Result):
         source: a method of a collection, a callable, or a saved run.
         collection: the key of the collection among `Comparison.collections`; None for callables and runs.
         method: how it scores, for a collection; the fitted default, if the arm named none.
-        candidates: the window of its searches; None where it has none, or is `exact`.
+        candidates: the window of its searches, below which results are in the engine's order; None where it has none,
+            or is `exact`.
         exact: whether windows were widened until certified.
         betas: the fitted inverse temperatures of the banks in use, by bank.
         estimates: the figure of each measure, by its name.

@@ -22,6 +22,14 @@ def search_nothing(vectors):
     return [[] for _ in vectors]
 
 
+async def search_later(vectors):
+    return search_nothing(vectors)
+
+
+class LaterAdapter:
+    nearest = staticmethod(search_later)
+
+
 def ranking(scores, depth=None):
     return [order[:depth].tolist() for order in np.argsort(-scores, axis=1)]
 
@@ -62,6 +70,26 @@ def test_every_arm_is_ranked_as_the_oracle_ranks(result):
         depth = 5 if method == "is" else 20  # an exact search certifies what a user sees
         found = [result.runs[name][str(row)].items[:depth] for row in range(16)]
         assert found == [[str(item) for item in order] for order in ranking(scores, depth)]
+
+
+def test_an_arm_re_ranks_the_window_of_its_users_however_deep_the_measures_look(images):
+    told = compare(
+        ["raw", "dual_is", "dual_is,candidates=12"],
+        WORLD.queries,
+        adapter=images,
+        limit=5,
+        depth=90,
+        examples=0,
+        **FAST,
+    )
+    for name in ("dual_is", "dual_is,candidates=12"):
+        window = told.arm(name).candidates
+        assert 5 < window < 90
+        users = images.nearest(WORLD.queries, limit=window, candidates=window, method="dual_is")
+        for row, hits in enumerate(users):
+            found, raw = (told.runs[arm][str(row)].items for arm in (name, "raw"))
+            assert found[:window] == [str(hit.id) for hit in hits]
+            assert found[window:] == raw[window:], "below the window the engine's order"
 
 
 def test_figures_are_the_oracles(result):
@@ -182,6 +210,23 @@ def test_equal_scores_keep_their_order_in_trec_eval(tmp_path):
         assert found[ir_measures.RR] == pytest.approx(reciprocal) == told.arm(name).estimates["RR"].value
 
 
+@pytest.mark.parametrize(
+    ("query", "item", "message"),
+    [("first query", "a", "the query key 'first query' cannot be written"), ("q", "a\tb", r"the item key 'a\\tb'")],
+)
+def test_keys_that_a_trec_file_cannot_hold_are_refused_before_anything_is_written(query, item, message, tmp_path):
+    told = compare({"one": {query: [item, "c"]}, "two": {query: ["c"]}}, limit=2, depth=3, **FAST)
+    with pytest.raises(db.InvalidRunError, match=message):
+        told.save(tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_comparison_read_from_json_has_no_runs_to_save(result, tmp_path):
+    result.save(tmp_path / "saved")
+    with pytest.raises(db.InvalidRunError, match="holds no runs"):
+        Comparison.load(tmp_path / "saved").save(tmp_path / "again")
+
+
 # --- bad input ----------------------------------------------------------------------------------------------------
 
 RUN = {str(row): order for row, order in enumerate(ranking(WORLD.raw(), 5))}
@@ -199,6 +244,9 @@ BAD = {
     "resamples": ({"resamples": 0}, db.InvalidParameterError, "resamples"),
     "items of another kind": ({"relevant": ["x"] * 16}, db.InvalidJudgementsError, "same kind"),
     "both": ({"qrels": {"0": {"1": 1}}}, db.InvalidParameterError, "pass one of them"),
+    "async function": ({"arms": {"a": search_later, "b": RUN}}, db.InvalidParameterError, "arm 'a' is asynchronous"),
+    "async adapter": ({"arms": {"a": LaterAdapter(), "b": RUN}}, db.InvalidParameterError,
+                      "LaterAdapter is asynchronous"),
     "method without a collection": ({"arms": ["raw", "is"]}, db.InvalidParameterError, "say of which"),
 }  # fmt: skip
 

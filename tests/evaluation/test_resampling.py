@@ -49,6 +49,11 @@ def test_without_a_difference_p_values_are_uniform():
     assert 0.02 < np.mean(np.array(found) <= 0.05) < 0.09
 
 
+def test_what_was_seen_counts_so_that_no_p_value_of_random_exchanges_is_zero():
+    values = RNG.random(60)
+    assert permutation_p_values([(Sample(values + 1), Sample(values))], resamples=199, seed=0) == [1 / 200]
+
+
 def test_equal_arms_are_never_different():
     values = RNG.random(50)
     assert permutation_p_values([(Sample(values), Sample(values.copy()))], resamples=100, seed=0) == [1.0]

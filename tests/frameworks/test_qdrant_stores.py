@@ -14,7 +14,6 @@ import pytest
 from adapters.world import World
 from qdrant_client import QdrantClient, models
 
-import dbnorm_vdb as db
 from dbnorm_qdrant import QdrantAdapter, wrap
 
 WORLD = World.make("dot", n=150)
@@ -66,8 +65,11 @@ def test_langchain(client: QdrantClient) -> None:
     assert [document.page_content for document in store.similarity_search("?", k=5)] == wanted != raw
     store.add_texts(["item 3"])
     assert QdrantAdapter(client, "documents").status().coverage == 1.0
-    with pytest.raises(db.UnsupportedQueryError):
-        store.max_marginal_relevance_search("?", k=3)
+    diverse = models.NearestQuery(nearest=QUERY, mmr=models.Mmr(diversity=0.5, candidates_limit=20))
+    points = QdrantAdapter(client, "documents").query_points(diverse, limit=3).points
+    assert [document.page_content for document in store.max_marginal_relevance_search("?", k=3)] == [
+        _text(point.payload, "page_content") for point in points
+    ]
 
 
 def test_llama_index(client: QdrantClient) -> None:
