@@ -25,6 +25,7 @@ ASKED = Asked(np.zeros((2, 2), dtype=np.float32), np.arange(2), "q.npy")
 FROM_BANK = Asked(ASKED.vectors, ASKED.rows, "q.npy", from_bank=True)
 
 
+@pytest.mark.parametrize("target", ["qdrant"], indirect=True)
 def test_audit_and_explain(target: tuple[str, Path]) -> None:  # noqa: F811
     url, folder = target
     live = folder / "live.npy"
