@@ -15,7 +15,7 @@ from dbnorm_vdb.errors import EmptyCollectionError
 from dbnorm_vdb.statistics import ItemId
 
 FIT = "dbnorm-vdb fit TARGET --query-bank QUERIES --gallery-bank 5000"
-TUNE = "dbnorm-vdb tune --help"
+TUNE = "dbnorm-vdb tune TARGET --query-bank QUERIES --gallery-bank 5000"
 
 
 def run_audit(
@@ -36,7 +36,7 @@ def run_audit(
         subject: the collection.
         asked: the queries.
         method: of normalised results; None for none.
-        reference_bank: queries to compare these with, if there are any.
+        reference_bank: queries that the collection is fitted on, to compare these with; None where it is not fitted.
         k: results of each query.
         hub_count: how many of the items found most often to look at.
         seed: of what is drawn by lot.
@@ -69,7 +69,7 @@ def run_audit(
         item_count=census.item_count,
         k=k,
         thresholds=thresholds,
-        next_command=FIT if normalized is None else TUNE,
+        next_command=FIT if reference_bank is None else TUNE,
     )
     return Audit(
         engine=subject.store.engine,

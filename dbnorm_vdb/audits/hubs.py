@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import json
 import shlex
 from collections.abc import Sequence
 
@@ -91,7 +92,7 @@ def planted_finding(
     if planted:
         meaning += ": see whether somebody planted it, or whether it is defective"
         row = planted[0].queries[0].row
-        command = f"dbnorm-vdb explain TARGET --id {shlex.quote(str(ids[0]))} --query QUERIES --row {row}"
+        command = f"dbnorm-vdb explain TARGET --id {_as_argument(ids[0])} --query QUERIES --row {row}"
     if asked.from_bank:
         command = command and "dbnorm-vdb audit TARGET --queries QUERIES"
     return share_finding(
@@ -102,6 +103,19 @@ def planted_finding(
         meaning=f"{meaning}.",
         next_command=command,
     )
+
+
+def _as_argument(item: ItemId) -> str:
+    """An id for the command line, which takes a text that reads as JSON, such as "7", for what it says."""
+    return shlex.quote(json.dumps(item) if isinstance(item, str) and _is_json(item) else str(item))
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _found_by(item: ItemId, lists: Lists, asked: Asked) -> list[FoundBy]:

@@ -83,7 +83,7 @@ def _print_findings(audit: Audit) -> None:
 def _print_hubs(audit: Audit) -> None:
     fitted = audit.method is not None
     table = Table(
-        title=f"The {len(audit.hubs)} items found most often (of {audit.query_count} queries)",
+        title=f"Found most often, by how many of the {audit.query_count} queries",
         title_justify="left",
         title_style="bold",
         show_lines=True,
