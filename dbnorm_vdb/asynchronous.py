@@ -12,6 +12,7 @@ import functools
 from collections.abc import Callable, Coroutine
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
+from dbnorm_vdb.caching import CacheInfo
 from dbnorm_vdb.collection import NormalizedCollection
 from dbnorm_vdb.eventloop import in_thread, in_worker, run_async
 from dbnorm_vdb.steps import Steps, run
@@ -80,6 +81,15 @@ class AsyncCollection:
     def fallback_count(self) -> int:
         """Searches that were served raw for want of statistics."""
         return self._inner.fallback_count
+
+    @property
+    def fallback_reasons(self) -> dict[str, int]:
+        """How many of them, by reason: see `NormalizedCollection`."""
+        return self._inner.fallback_reasons
+
+    def cache_info(self) -> CacheInfo:
+        """Which statistics of items are held in memory; not to be awaited."""
+        return self._inner.cache_info()
 
     is_fitted = threaded(NormalizedCollection.is_fitted, writes=False)
     sample_items = threaded(NormalizedCollection.sample_items, writes=False)

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from dbnorm_vdb.banks import Bank
 from dbnorm_vdb.copying import Folder, FoldTarget
+from dbnorm_vdb.current import check_same_vector
 from dbnorm_vdb.errors import InvalidParameterError, NotFittedError
 from dbnorm_vdb.fitting import FitSettings
 from dbnorm_vdb.folding import check_foldable
@@ -17,7 +18,6 @@ from dbnorm_vdb.generations import BankInput, Generations
 from dbnorm_vdb.likeness import LEAST, bank_distance
 from dbnorm_vdb.methods import Method
 from dbnorm_vdb.parameters import check_count
-from dbnorm_vdb.serving import check_same_vector
 from dbnorm_vdb.statistics import CollectionStatistics
 from dbnorm_vdb.store import VectorInfo
 from dbnorm_vdb.summaries import FoldSummary, Status

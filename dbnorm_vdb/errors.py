@@ -24,6 +24,7 @@ DBNormError
 │   ├── NotFittedError                       there are none
 │   ├── StatisticsFormatError                they are unreadable, or of another format version
 │   ├── StatisticsMismatchError              they belong to another vector, dimension or metric
+│   ├── StatisticsTimeoutError               they did not come within the search's timeout (also TimeoutError)
 │   ├── FitInProgressError                   another fit of the collection is running
 │   └── ForeignDataError                     a name we store under is taken by data that is not ours
 └── MissingDependencyError (also ImportError)  an optional package is needed; the message names the extra
@@ -126,6 +127,10 @@ class StatisticsFormatError(StatisticsError):
 
 class StatisticsMismatchError(StatisticsError):
     """The stored statistics belong to another vector, dimension or metric."""
+
+
+class StatisticsTimeoutError(StatisticsError, TimeoutError):
+    """The statistics, or what else normalising needs, did not come within the search's timeout."""
 
 
 class FitInProgressError(StatisticsError):

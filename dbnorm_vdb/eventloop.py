@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
-from dbnorm_vdb.steps import Call, Request, Steps, Work
+from dbnorm_vdb.steps import Call, Each, InTime, Request, Steps
 
 T = TypeVar("T")
 
@@ -249,8 +249,10 @@ async def run_async(steps: Steps[T], client: Any) -> T:
 async def _answer(request: Request, client: Any) -> Any:
     if isinstance(request, Call):
         return await request.of(client)
-    if not isinstance(request, Work):
+    if isinstance(request, Each):
         return await _each(request.steps, client)
+    if isinstance(request, InTime):
+        return await _in_time(request, client)
     if request.key is not None:
         return await _in_shared_thread(request.function, request.key)
     if request.writes:  # which may take long, and would keep searches waiting
@@ -261,6 +263,34 @@ async def _answer(request: Request, client: Any) -> Any:
 
 
 _slots: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
+
+
+_late: set[asyncio.Task[Any]] = set()
+"""Steps that were too late, and go on."""
+
+
+async def _in_time(request: InTime, client: Any) -> Any:
+    """The result of steps, unless they are late. Cancelled, it cancels them, and ends when they have."""
+    if not request.deadline.left():
+        raise request.deadline.late()
+    task = asyncio.ensure_future(run_async(request.steps, client))
+    try:
+        await asyncio.wait([task], timeout=request.deadline.left())
+    except asyncio.CancelledError:
+        task.cancel()
+        await _end_of(task, lambda: None)
+        raise
+    if task.done():
+        return task.result()
+    _late.add(task)
+    task.add_done_callback(_ended_late)
+    raise request.deadline.late()
+
+
+def _ended_late(task: asyncio.Task[Any]) -> None:
+    _late.discard(task)
+    if not task.cancelled():
+        task.exception()  # nobody asks for it any more
 
 
 async def _each(several: Sequence[Steps[Any]], client: Any) -> list[Any]:

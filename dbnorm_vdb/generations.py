@@ -13,13 +13,14 @@ from dbnorm_vdb.banks import Bank, Vectors, usable_vectors
 from dbnorm_vdb.biases import BankBiases
 from dbnorm_vdb.bounds import bounds_beyond
 from dbnorm_vdb.checkpoint import Checkpoint
+from dbnorm_vdb.current import check_same_vector
 from dbnorm_vdb.errors import EmptyBankError, EmptyCollectionError, InvalidParameterError, NotFittedError
+from dbnorm_vdb.fallbacks import logger
 from dbnorm_vdb.fitting import FitSettings
 from dbnorm_vdb.inspections import Inspections
 from dbnorm_vdb.ledger import unfinished
 from dbnorm_vdb.methods import Method
 from dbnorm_vdb.parameters import check_count
-from dbnorm_vdb.serving import check_same_vector, logger
 from dbnorm_vdb.statistics import CollectionStatistics, FitClaim, ItemStatistics
 from dbnorm_vdb.store import VectorInfo
 from dbnorm_vdb.summaries import FitSummary, RefreshSummary, in_words

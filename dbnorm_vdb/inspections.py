@@ -14,13 +14,14 @@ from dbnorm_vdb.audits.lists import Asked, Subject
 from dbnorm_vdb.audits.report import Audit
 from dbnorm_vdb.audits.verdicts import checked_thresholds
 from dbnorm_vdb.banks import Bank
+from dbnorm_vdb.current import check_same_vector
 from dbnorm_vdb.errors import EmptyCollectionError, InvalidParameterError, NotFittedError, StatisticsError
 from dbnorm_vdb.explaining import explain_item
 from dbnorm_vdb.explanations import ItemExplanation
 from dbnorm_vdb.methods import Method, check_supported
 from dbnorm_vdb.parameters import check_count
 from dbnorm_vdb.searching import Explanation
-from dbnorm_vdb.serving import Serving, check_same_vector
+from dbnorm_vdb.serving import Serving
 from dbnorm_vdb.statistics import CollectionStatistics, ItemId
 from dbnorm_vdb.store import Hit
 from dbnorm_vdb.writing import Progress, stored_banks

@@ -1,4 +1,4 @@
-"""Statistics of one generation held in memory, for engines that do not return them with the hits."""
+"""Statistics of one generation held in memory: all of them, sorted, or as many as there is room for, in a table."""
 
 from __future__ import annotations
 
@@ -8,92 +8,176 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from dbnorm_vdb.statistics import BANKS, COLUMNS, CollectionStatistics, ItemId, ItemStatistics
+from dbnorm_vdb.statistics import BANKS, ItemId, ItemStatistics
+
+Keys = npt.NDArray[np.int64]
+Rows = npt.NDArray[np.intp]
 
 _BYTES_PER_KEY = 8
+_WAYS = 8
+_SPREAD = np.uint64(0x9E3779B97F4A7C15)
+"""2**64 divided by the golden ratio: multiplied by it, ids that follow each other are far from each other."""
 
 
 class StatisticsLookup:
-    """Per-item statistics of one generation, by id.
+    """The statistics of n items, by id, as sorted columns: 18 bytes an item (22 with `sinkhorn` or `nnn`).
 
-    Ids are kept as one sorted array of 64-bit keys, values as columns: 18 bytes an item (22 with `sinkhorn` or `nnn`).
-    Two text ids of the same hash would share one's statistics; among ten million that happens with a chance of three in
-    a million.
+    Ids are kept as 64-bit keys. Two text ids of the same hash would share one's statistics; among ten million that
+    happens with a chance of three in a million.
 
     Args:
-        generation: the generation they belong to.
         ids: of the n items, all int or all str, each once.
         items: their statistics.
-        revision: the refresh they were read after.
+        columns: the biases among them that the generation has.
     """
 
-    def __init__(self, generation: int, ids: Sequence[ItemId], items: ItemStatistics, *, revision: int = 0) -> None:
-        self.generation = generation
-        self.revision = revision
-        keys = _keys(ids)
+    def __init__(self, ids: Sequence[ItemId], items: ItemStatistics, columns: Iterable[str]) -> None:
+        keys = keys_of(ids)
         order = np.argsort(keys, kind="stable")
-        layout: list[tuple[str, type]] = [
-            (f"{name}_bias", np.float32) for name in COLUMNS if not np.isnan(items.bias(name)).all()
-        ]
-        layout += [(f"{bank}_activated", np.bool_) for bank in BANKS]
-        self._columns = [column for column, _ in layout]
         # one row more than items, for the ids that are not held
         self._keys = np.append(keys[order], 0)
-        self._rows = np.empty(len(self._keys), dtype=layout)
-        for column in self._columns:
-            self._rows[column][:-1] = getattr(items, column)[order]
-            self._rows[column][-1] = getattr(ItemStatistics.unknown(1), column)[0]
-        self._unknown: set[ItemId] = set()
+        self._columns = _Columns(len(ids) + 1, columns)
+        self._columns.put(slice(0, len(ids)), items[order])
 
     def __len__(self) -> int:
         return len(self._keys) - 1
 
-    def belongs_to(self, statistics: CollectionStatistics) -> bool:
-        """Whether these are the items' values of that generation, as of its last refresh."""
-        return (self.generation, self.revision) == (statistics.generation, statistics.revision)
+    @property
+    def nbytes(self) -> int:
+        """How much memory it takes."""
+        return int(self._keys.nbytes) + self._columns.nbytes
 
-    @classmethod
-    def fits(cls, item_count: int, max_bytes: int, *, columns: int = 2) -> bool:
-        """Whether that many items, with that many biases, may be held in that many bytes."""
-        return item_count * (_BYTES_PER_KEY + 4 * columns + len(BANKS)) <= max_bytes
+    def find(self, keys: Keys) -> tuple[ItemStatistics, Rows]:
+        """Columns for n keys, and the positions of those not held here (whose columns say "unknown")."""
+        rows = self._places(keys)
+        return self._columns.at(rows), np.flatnonzero(rows == len(self))
 
-    def find(self, ids: Sequence[ItemId]) -> tuple[ItemStatistics, list[int]]:
-        """Columns for `ids`, and the positions of those not held here (their columns say "unknown")."""
-        rows = self._places(ids)
-        found = self._rows[rows]
-        items = ItemStatistics.unknown(len(ids))
-        for column in self._columns:
-            getattr(items, column)[:] = found[column]
-        absent = len(self)
-        return items, [at for at, row in enumerate(rows.tolist()) if row == absent and ids[at] not in self._unknown]
+    def replace(self, keys: Keys, items: ItemStatistics) -> None:
+        """Take in new statistics of those items that are held."""
+        rows = self._places(keys)
+        held = np.flatnonzero(rows < len(self))
+        self._columns.put(rows[held], items[held])
 
-    def replace(self, ids: Sequence[ItemId], items: ItemStatistics) -> None:
-        """Take in new statistics of items that are held; others are looked up when they are next asked for."""
-        self._unknown.difference_update(ids)
-        rows = self._places(ids)
-        held = rows < len(self)
-        for column in self._columns:
-            self._rows[column][rows[held]] = getattr(items, column)[held]
-
-    def _places(self, ids: Sequence[ItemId]) -> npt.NDArray[np.intp]:
-        """The rows of `ids`; that behind the last for those not held."""
-        keys = _keys(ids)
-        rows = self._keys[:-1].searchsorted(keys)
+    def _places(self, keys: Keys) -> Rows:
+        """The rows of keys; that behind the last for those not held."""
+        rows: Rows = self._keys[:-1].searchsorted(keys)
         rows[self._keys[rows] != keys] = len(self)
         return rows
 
-    def remember_unknown(self, ids: Iterable[ItemId]) -> None:
-        """Ids that the database has no statistics for either: not worth asking again."""
-        self._unknown.update(ids)
 
-    def forget_unknown(self) -> None:
-        """Ask the database again for ids it had no statistics for."""
-        self._unknown.clear()
+class StatisticsTable:
+    """The statistics of as many items as there is room for: a set-associative cache.
+
+    A key has eight places, at an address that is computed from it. When all eight are taken, the one that was filled
+    first is given up.
+
+    Args:
+        size: about how many items to make room for.
+        columns: the biases that the generation has.
+    """
+
+    def __init__(self, size: int, columns: Iterable[str]) -> None:
+        self._sets = size // _WAYS
+        shape = self._sets * _WAYS
+        self._keys = np.zeros((self._sets, _WAYS), dtype=np.int64)
+        self._taken = np.zeros((self._sets, _WAYS), dtype=np.bool_)
+        self._next = np.zeros(self._sets, dtype=np.uint8)
+        self._columns = _Columns(shape, columns)
+
+    def __len__(self) -> int:
+        return int(np.count_nonzero(self._taken))
+
+    @property
+    def nbytes(self) -> int:
+        """How much memory it takes."""
+        return int(self._keys.nbytes + self._taken.nbytes + self._next.nbytes) + self._columns.nbytes
+
+    def find(self, keys: Keys) -> tuple[ItemStatistics, Rows]:
+        """Columns for n keys, and the positions of those not held here (whose columns say "unknown")."""
+        if not self._sets:
+            return ItemStatistics.unknown(len(keys)), np.arange(len(keys))
+        addresses = self._addresses(keys)
+        ways, there = self._ways(keys, addresses)
+        items = self._columns.at(addresses * _WAYS + ways)
+        missing = np.flatnonzero(~there)
+        if len(missing):
+            items.fill(missing, ItemStatistics.unknown(len(missing)))
+        return items, missing
+
+    def put(self, keys: Keys, items: ItemStatistics) -> None:
+        """Hold these, each of them once, from now on, perhaps in place of others."""
+        if not self._sets:
+            return
+        addresses = self._addresses(keys)
+        ways, there = self._ways(keys, addresses)
+        new = np.flatnonzero(~there)
+        new = new[np.argsort(addresses[new], kind="stable")]
+        into = addresses[new]
+        starts = np.flatnonzero(np.diff(into, prepend=-1))
+        turn = np.arange(len(new)) - np.repeat(starts, np.diff(starts, append=len(new)))
+        ways[new] = (self._next[into] + turn) % _WAYS
+        self._next[into] = (self._next[into] + turn + 1) % _WAYS
+        kept = np.concatenate([np.flatnonzero(there), new[turn < _WAYS]])
+        addresses, ways = addresses[kept], ways[kept]
+        self._keys[addresses, ways], self._taken[addresses, ways] = keys[kept], True
+        self._columns.put(addresses * _WAYS + ways, items[kept])
+
+    def _ways(self, keys: Keys, addresses: Rows) -> tuple[Rows, npt.NDArray[np.bool_]]:
+        """Which of its eight places each key is in, and whether it is in any."""
+        match = (self._keys[addresses] == keys[:, None]) & self._taken[addresses]
+        return match.argmax(axis=1), match.any(axis=1)
+
+    def _addresses(self, keys: Keys) -> Rows:
+        spread = keys.view(np.uint64) * _SPREAD
+        addresses: Rows = ((spread >> np.uint64(32)) % np.uint64(self._sets)).astype(np.intp)
+        return addresses
 
 
-def _keys(ids: Sequence[ItemId]) -> npt.NDArray[np.int64]:
+class _Columns:
+    """Statistics in as few bytes as they need: of rows that may be written one by one.
+
+    Args:
+        size: how many rows.
+        columns: the biases that the rows have.
+    """
+
+    def __init__(self, size: int, columns: Iterable[str]) -> None:
+        self._biases = {name: np.full(size, np.nan, dtype=np.float32) for name in columns}
+        self._activated = {bank: np.zeros(size, dtype=np.bool_) for bank in BANKS}
+
+    @property
+    def nbytes(self) -> int:
+        return sum(int(column.nbytes) for column in (*self._biases.values(), *self._activated.values()))
+
+    def at(self, rows: Rows) -> ItemStatistics:
+        items = ItemStatistics.unknown(len(rows))
+        for name, bias in self._biases.items():
+            items.bias(name)[:] = bias[rows]
+        for bank, activated in self._activated.items():
+            items.activated(bank)[:] = activated[rows]
+        return items
+
+    def put(self, rows: Rows | slice, items: ItemStatistics) -> None:
+        for name, bias in self._biases.items():
+            bias[rows] = items.bias(name)
+        for bank, activated in self._activated.items():
+            activated[rows] = items.activated(bank)
+
+
+def bytes_per_item(columns: int) -> int:
+    """What an item of so many biases takes in a lookup; in a table it is one more, and an eighth of one."""
+    return _BYTES_PER_KEY + 4 * columns + len(BANKS)
+
+
+def keys_of(ids: Sequence[ItemId]) -> Keys:
     """Integers as they are; text as 64-bit hashes, so that long ids take no more memory than short ones."""
-    if len(ids) and not isinstance(ids[0], (int, np.integer)):
-        digests = b"".join(hashlib.blake2b(str(item).encode(), digest_size=8).digest() for item in ids)
-        return np.frombuffer(digests, dtype="<i8").astype(np.int64)
-    return np.asarray(ids, dtype=np.int64)
+    keys = np.asarray(ids)
+    if keys.dtype.kind not in "iu":
+        keys = np.array([_key(item) for item in ids], dtype=np.uint64)
+    return keys.astype(np.int64) if keys.dtype.kind == "i" else keys.astype(np.uint64).view(np.int64)
+
+
+def _key(item: ItemId) -> int:
+    if isinstance(item, (int, np.integer)):
+        return int(item) % 2**64
+    return int.from_bytes(hashlib.blake2b(str(item).encode(), digest_size=8).digest(), "little")

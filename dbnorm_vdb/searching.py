@@ -16,6 +16,7 @@ from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from dbnorm_vdb.deadline import NO_DEADLINE, Deadline
 from dbnorm_vdb.methods import Method
 from dbnorm_vdb.reranking import Reranked
 from dbnorm_vdb.statistics import CollectionStatistics, Floats, ItemId, ItemStatistics
@@ -43,6 +44,8 @@ class SearchPlan(NamedTuple):
         at_most: the highest normalised similarity that counts; None: any.
         needed: where the result is made of groups of hits: how many of the ranked candidates decide it, given these
             and their order; None if not even all of them do.
+        deadline: when it is to be answered.
+        fail_open: whether it may be served raw where the statistics of the candidates cannot be had.
     """
 
     method: Method
@@ -54,6 +57,8 @@ class SearchPlan(NamedTuple):
     by_default: bool = True
     at_most: float | None = None
     needed: Needed | None = None
+    deadline: Deadline = NO_DEADLINE
+    fail_open: bool = False
 
     def method_for(self, statistics: CollectionStatistics) -> Method:
         """The method under other statistics than those it was planned with."""
@@ -96,7 +101,7 @@ class Outcome(NamedTuple):
 Fetch: TypeAlias = Callable[[Sequence[int], int], Steps[Sequence[Candidates]]]
 """Asks the engine, for the queries at these positions, for windows of that size."""
 
-Lookup: TypeAlias = Callable[[Sequence[Candidates], CollectionStatistics], Steps[tuple[ItemStatistics, bool]]]
+Lookup: TypeAlias = Callable[[Sequence[Candidates], CollectionStatistics, Deadline], Steps[tuple[ItemStatistics, bool]]]
 """The statistics of all these candidates, and whether they look like those of another generation."""
 
 

@@ -5,30 +5,36 @@ What touches the database is written as steps (`dbnorm_vdb.steps`), which sync a
 
 from __future__ import annotations
 
-import logging
 import sys
 import threading
-import time
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, TypeVar
 
+import numpy as np
+
 from dbnorm_vdb.biases import BankBiases
-from dbnorm_vdb.errors import InvalidParameterError, NotFittedError, StatisticsFormatError, StatisticsMismatchError
+from dbnorm_vdb.caching import CacheInfo, ItemCache
+from dbnorm_vdb.current import CurrentStatistics
+from dbnorm_vdb.deadline import NO_DEADLINE, Deadline
+from dbnorm_vdb.errors import (
+    InvalidInputError,
+    InvalidParameterError,
+    NotFittedError,
+    StatisticsMismatchError,
+    StatisticsTimeoutError,
+)
+from dbnorm_vdb.fallbacks import ABSENT, UNCOVERED, Fallbacks, in_words, reason_of
 from dbnorm_vdb.ledger import Ledger
 from dbnorm_vdb.methods import Method, check_supported
 from dbnorm_vdb.parameters import check_count
 from dbnorm_vdb.reranking import Reranked, rerank
 from dbnorm_vdb.searching import DEFAULT_MAX_CANDIDATES, Candidates, Fetch, Lookup, Outcome, SearchPlan, next_window
-from dbnorm_vdb.statistics import CollectionStatistics, ItemStatistics
-from dbnorm_vdb.steps import Steps, Work, run
+from dbnorm_vdb.statistics import CollectionStatistics, ItemId, ItemStatistics
+from dbnorm_vdb.steps import Steps, Work, run, within
 from dbnorm_vdb.store import Store, VectorInfo
 
-logger = logging.getLogger("dbnorm_vdb")
-
 DEFAULT_STATISTICS_TTL = 5.0
-_WARN_EVERY = 60.0
-_CONFIRM_EVERY = 1.0
 _MANY_CANDIDATES = 20_000
 """Re-ranking more than these takes milliseconds."""
 
@@ -40,22 +46,21 @@ class Serving:
 
     Args:
         store: the engine's side.
-        on_missing: what a search without `method=` does where there are no statistics, or unreadable ones: "raw"
-            serves raw results and logs a warning once a minute, "error" raises NotFittedError or
-            StatisticsFormatError.
+        on_missing: what a search without `method=` does where its statistics are absent, unreadable, not to be had, or
+            late: "raw" serves raw results, counts them, and logs a warning once a minute; "error" raises.
         statistics_ttl: seconds after which a search reads the collection-level statistics anew, so that a fit by
             another process takes effect.
+        cache: which statistics of items are held in memory: "all", those that searches have asked for ("lazy"), or
+            "none".
+        cache_bytes: how much memory they may take; where all would take more, "all" is "lazy".
 
     Attributes:
         client: the user's own, set by the engine's adapter.
-        fallback_count: searches that were served raw for want of statistics.
     """
 
     client: Any
 
-    def __init__(
-        self, store: Store, *, on_missing: str = "raw", statistics_ttl: float = DEFAULT_STATISTICS_TTL
-    ) -> None:
+    def __init__(self, store: Store, *, on_missing: str, statistics_ttl: float, cache: str, cache_bytes: int) -> None:
         if on_missing not in ("raw", "error"):
             raise InvalidParameterError(f"on_missing must be 'raw' or 'error', got {on_missing!r}")
         if not statistics_ttl >= 0:
@@ -63,15 +68,11 @@ class Serving:
         self._store = store
         self._ledger = Ledger(store)
         self._on_missing = on_missing
-        self._ttl = statistics_ttl
-        self._lock = threading.Lock()
+        self._fallbacks = Fallbacks(store.collection)
+        self._items = ItemCache(store, cache, cache_bytes)
+        self._current = CurrentStatistics(store, self._ledger, statistics_ttl, self._fallbacks, self._items.seen)
         self._banks_lock = threading.Lock()
         self._bank_biases: tuple[int, list[BankBiases]] | None = None
-        self._cached: tuple[float, CollectionStatistics | None] | None = None
-        self._confirmed: dict[int, float] = {}
-        self._checked = (0.0, 0)  # when the vector was last compared with the statistics, and of which generation
-        self._warned_at: dict[str, float] = {}
-        self.fallback_count = 0
 
     @property
     def collection_name(self) -> str:
@@ -83,13 +84,27 @@ class Serving:
         """The vector name or field that is normalised; "" for Qdrant's unnamed vector."""
         return self._store.describe().name
 
+    @property
+    def fallback_count(self) -> int:
+        """Searches that were served raw for want of statistics."""
+        return sum(self._fallbacks.counts.values())
+
+    @property
+    def fallback_reasons(self) -> dict[str, int]:
+        """How many of them, by reason: "absent", "unreadable", "failed", "late" or "uncovered"."""
+        return self._fallbacks.counts
+
+    def cache_info(self) -> CacheInfo:
+        """Which statistics of items are held in memory, and how often that has spared asking for them."""
+        return self._items.info()
+
     def is_fitted(self) -> bool:
         """Whether there are statistics of this vector for searches to use.
 
         Raises:
             StatisticsError: there are some, but not of this vector, or unreadable ones.
         """
-        return self._run(self.statistics_in_use()) is not None
+        return self._run(self._current.get()) is not None
 
     def close(self) -> None:
         """Close the client, if the adapter was made from a command-line target; the user's own is theirs to close."""
@@ -111,19 +126,28 @@ class Serving:
         exact: bool = False,
         max_candidates: int | None = None,
         explained: bool = False,
+        deadline: Deadline = NO_DEADLINE,
     ) -> Steps[SearchPlan]:
-        """Check a search's own arguments and decide its method and window. The vector is described after it."""
+        """Check a search's own arguments and decide its method and window.
+
+        The vector is described after it, unless the search is to be raw.
+        """
         check_count(limit, what="limit")
         check_count(offset, what="offset", least=0)
         wanted = offset + limit
         max_window = self._max_window(wanted, candidates, exact, max_candidates)
         chosen = None if method is None else Method.parse(method)
-        fail_open = chosen is None and self._on_missing == "raw"
-        yield from self._described()
-        statistics = None if chosen is Method.RAW else (yield from self._served(fail_open=fail_open))
+        raw = SearchPlan(Method.RAW, wanted, wanted, explained=explained, deadline=deadline)
+        if chosen is Method.RAW:
+            yield from self._described()
+            return raw
+        fail_open = self._fails_open(chosen)
+        if not (yield from self._described_in_time(fail_open=fail_open, deadline=deadline)):
+            return raw
+        statistics = yield from self._served(fail_open=fail_open, deadline=deadline.halfway())
         used = Method.RAW if statistics is None else check_supported(chosen or statistics.method, statistics)
         if statistics is None or used is Method.RAW:
-            return SearchPlan(Method.RAW, wanted, wanted, explained=explained)
+            return raw
         return SearchPlan(
             used,
             wanted,
@@ -132,7 +156,13 @@ class Serving:
             max_window,
             explained,
             by_default=chosen is None,
+            deadline=deadline,
+            fail_open=fail_open,
         )
+
+    def _fails_open(self, method: str | Method | None) -> bool:
+        """Whether a search that asks for this method may be served raw instead."""
+        return method is None and self._on_missing == "raw"
 
     def _described(self) -> Steps[VectorInfo]:
         """The vector; from then on the store knows it."""
@@ -140,23 +170,45 @@ class Serving:
             yield Work(self._store.describe, key=(self._store, "describe"))
         return self._store.describe()
 
-    def _served(self, *, fail_open: bool) -> Steps[CollectionStatistics | None]:
-        """The statistics for a search; None where it is to be served raw, since they are absent or unreadable."""
+    def _described_in_time(self, *, fail_open: bool, deadline: Deadline) -> Steps[bool]:
+        """Describe the vector, which takes requests before the first search; False if that is late, for a raw one."""
         try:
-            statistics = yield from self.statistics_in_use()
-            trouble = "there are no statistics; call fit(), or method='raw' to say so"
-        except StatisticsFormatError as error:
+            yield from within(deadline.halfway(), self._described())
+        except StatisticsTimeoutError as error:
             if not fail_open:
                 raise
-            statistics, trouble = None, str(error)
+            self._fall_back(error)
+            return False
+        return True
+
+    def _served(self, *, fail_open: bool, deadline: Deadline) -> Steps[CollectionStatistics | None]:
+        """The statistics for a search; None where it is to be served raw, since they cannot be used."""
+        try:
+            statistics = yield from self._current.get(insist=not fail_open, deadline=deadline)
+        except (StatisticsMismatchError, InvalidInputError):
+            raise
+        except Exception as error:
+            if not fail_open:
+                raise
+            self._fall_back(error)
+            return None
         if statistics is None:
             if not fail_open:
                 raise NotFittedError(
                     f"collection {self._store.collection!r} has no statistics; call fit(), or search with method='raw'"
                 )
-            self.fallback_count += 1
-            self._warn("no statistics", f"serving raw results: {trouble}")
+            self._fallbacks.add(ABSENT, "there are no statistics; call fit(), or method='raw' to say so")
         return statistics
+
+    def _fall_back_or_raise(self, error: Exception, plan: SearchPlan) -> None:
+        """The same, unless this search is not to be served raw."""
+        if not plan.fail_open or isinstance(error, (StatisticsMismatchError, InvalidInputError)):
+            raise error
+        self._fall_back(error)
+
+    def _fall_back(self, error: Exception) -> None:
+        """Count a search that is served raw since its statistics could not be had, and say why."""
+        self._fallbacks.add(reason_of(error), f"its statistics cannot be used: {in_words(error)}")
 
     def _max_window(self, wanted: int, candidates: int | None, exact: bool, max_candidates: int | None) -> int | None:
         """How far `exact` may widen the window; None if that was not asked for."""
@@ -190,18 +242,23 @@ class Serving:
         pending, window, rounds = list(range(count)), plan.window, 0
         while pending:
             rounds += 1
-            found = yield from fetch(pending, window)
-            statistics, items = yield from self._consistent(plan, found, lookup)
-            arithmetic = partial(_reranked, plan, found, statistics, items, window)
+            try:
+                found, used, statistics, items = yield from self._round(plan, pending, window, fetch, lookup, rounds)
+            except StatisticsTimeoutError as error:
+                if rounds == 1:
+                    raise
+                self._fallbacks.warn("uncertified", f"exact=True: {len(pending)} of {count} results: {in_words(error)}")
+                break
+            arithmetic = partial(_reranked, used, found, statistics, items, window)
             ranked = (yield Work(arithmetic)) if len(items) > _MANY_CANDIDATES else arithmetic()
-            method = plan.method_for(statistics)
+            method = used.method_for(statistics)
             for row, candidates, best in zip(pending, found, ranked, strict=True):
                 outcomes[row] = Outcome(candidates, best, method, rounds)
             pending = [row for row in pending if not outcomes[row].best.certified]
             if plan.max_window is None or not pending:
                 break
             if window >= plan.max_window:
-                self._warn(
+                self._fallbacks.warn(
                     "uncertified",
                     f"exact=True: {len(pending)} of {count} results could not be certified with {window} candidates;"
                     " raise max_candidates (an explained search says which results)",
@@ -214,6 +271,43 @@ class Serving:
             window = min(plan.max_window, max(wider))
         return [outcomes[row] for row in range(count)]
 
+    def _round(
+        self, plan: SearchPlan, rows: Sequence[int], window: int, fetch: Fetch, lookup: Lookup, number: int
+    ) -> Steps[tuple[Sequence[Candidates], SearchPlan, CollectionStatistics, ItemStatistics]]:
+        """Candidates of the queries at `rows`, how they are to be scored, and the statistics for it.
+
+        Raises:
+            StatisticsTimeoutError: they do not come in time, and the search is not to be served raw.
+        """
+        assert plan.statistics is not None
+        first = number == 1  # the search that the caller asked for: its time is the client's business
+        found = yield from (fetch(rows, window) if first else within(plan.deadline, fetch(rows, window)))
+        try:
+            statistics, items = yield from self._consistent(plan, found, lookup)
+        except Exception as error:
+            if not first and plan.fail_open:
+                raise plan.deadline.late() from error
+            self._fall_back_or_raise(error, plan)
+            raw = plan._replace(method=Method.RAW, by_default=False)
+            return found, raw, plan.statistics, ItemStatistics.unknown(sum(len(c.similarities) for c in found))
+        if first:
+            self._check_covered(items, statistics)
+        return found, plan, statistics, items
+
+    def _check_covered(self, items: ItemStatistics, statistics: CollectionStatistics) -> None:
+        """Without statistics of any hit, normalised results are raw ones: then say so.
+
+        Raises:
+            NotFittedError: so the adapter is told to.
+        """
+        biases = items.bias(next(iter(statistics.columns)))
+        if not len(biases) or not np.isnan(biases[0]) or not np.isnan(biases).all():
+            return
+        message = f"none of the {len(biases)} candidates has statistics of the active fit; call refresh()"
+        if self._on_missing == "error":
+            raise NotFittedError(f"collection {self._store.collection!r}: {message}, or search with method='raw'")
+        self._fallbacks.add(UNCOVERED, message)
+
     def _consistent(
         self, plan: SearchPlan, found: Sequence[Candidates], lookup: Lookup
     ) -> Steps[tuple[CollectionStatistics, ItemStatistics]]:
@@ -225,66 +319,35 @@ class Serving:
         assert plan.statistics is not None
         statistics = plan.statistics
         if plan.explained or plan.max_window is not None:
-            statistics = (yield from self.statistics_in_use(fresh=True)) or statistics
-        items, outdated = yield from lookup(found, statistics)
+            statistics = (yield from self._current.get(fresh=True, deadline=plan.deadline)) or statistics
+        items, outdated = yield from lookup(found, statistics, plan.deadline)
         if outdated:
-            newer = yield from self._newer_statistics(statistics)
+            newer = yield from self._current.newer(statistics, plan.deadline)
             if newer is not None:
-                items, _ = yield from lookup(found, newer)
+                items, _ = yield from lookup(found, newer, plan.deadline)
                 return newer, items
         return statistics, items
 
+    def _statistics_of(
+        self, found: Sequence[Candidates], statistics: CollectionStatistics, deadline: Deadline
+    ) -> Steps[tuple[ItemStatistics, bool]]:
+        """The statistics of candidates, from memory or looked up; that none has any is a sign of another generation."""
+        ids: list[ItemId] = [item for candidates in found for item in candidates.ids]
+        items = yield from self._items.find(statistics, ids, deadline)
+        biases = items.bias(next(iter(statistics.columns)))
+        return items, len(biases) > 0 and bool(np.isnan(biases[0]) and np.isnan(biases).all())
+
     # --- the statistics in use ---------------------------------------------------------------------------------
 
-    def statistics_in_use(self, *, fresh: bool = False) -> Steps[CollectionStatistics | None]:
-        """The statistics that searches use, None if there are none: read anew after the time to live, or if `fresh`."""
-        with self._lock:
-            cached = self._cached
-        if not fresh and cached is not None and time.monotonic() - cached[0] < self._ttl:
-            return cached[1]
-        key = None if fresh else (self, "statistics")  # what is under way may have been read too early
-        statistics: CollectionStatistics | None = yield Work(self._read_statistics, key=key)
-        return statistics
+    def statistics_in_use(
+        self, *, fresh: bool = False, deadline: Deadline = NO_DEADLINE
+    ) -> Steps[CollectionStatistics | None]:
+        """The statistics that searches use, None if there are none; see `CurrentStatistics.get`."""
+        return self._current.get(fresh=fresh, deadline=deadline)
 
-    def _read_statistics(self) -> CollectionStatistics | None:
-        statistics = self._ledger.active()
-        if statistics is not None:
-            checked_at, generation = self._checked
-            now = time.monotonic()
-            if generation != statistics.generation or now - checked_at >= self._ttl:
-                info = self._store.describe(fresh=True)
-                check_same_vector(statistics, info, self._store.collection, fitting=False)
-                self._checked = (now, statistics.generation)
-        return self._remember(statistics)
-
-    def _newer_statistics(self, known: CollectionStatistics) -> Steps[CollectionStatistics | None]:
-        """The active statistics, when items show values of another generation than `known`; None if there are none.
-
-        Such values may be what a killed fit left, so a generation that was confirmed is not asked for again for a
-        second.
-        """
-        with self._lock:
-            confirmed_at = self._confirmed.get(known.generation, -_CONFIRM_EVERY)
-        if time.monotonic() - confirmed_at < _CONFIRM_EVERY:
-            return None
-        current = yield from self.statistics_in_use(fresh=True)
-        if current is not None and current.generation != known.generation:
-            return current
-        with self._lock:
-            self._confirmed = {known.generation: time.monotonic()}
-        return None
-
-    def _remember(self, statistics: CollectionStatistics | None) -> CollectionStatistics | None:
-        with self._lock:
-            self._cached = (time.monotonic(), statistics)
-        return statistics
-
-    def _warn(self, kind: str, message: str) -> None:
-        """Log a warning, at most once a minute for each kind."""
-        now = time.monotonic()
-        if now - self._warned_at.get(kind, -_WARN_EVERY) >= _WARN_EVERY:
-            self._warned_at[kind] = now
-            logger.warning("collection %r: %s", self._store.collection, message)
+    def _remember(self, statistics: CollectionStatistics | None) -> None:
+        """Use these from now on."""
+        self._current.put(statistics)
 
 
 def _reranked(
@@ -314,18 +377,3 @@ def _reranked(
         ranked.append(best_of(limit=limit))
         first = last
     return ranked
-
-
-def check_same_vector(
-    statistics: CollectionStatistics | None, info: VectorInfo, collection: str, *, fitting: bool
-) -> None:
-    """Raise StatisticsMismatchError if the statistics belong to another vector, dimension or metric."""
-    if statistics is None:
-        return
-    stored = (statistics.vector, statistics.dimension, statistics.metric)
-    if stored != (info.name, info.dimension, info.metric):
-        advice = "drop() them first" if fitting else "use an adapter for that vector, or drop() and fit() this one"
-        raise StatisticsMismatchError(
-            f"collection {collection!r} has statistics of vector {stored[0]!r} ({stored[1]}-d {stored[2].value}), not"
-            f" of {info.name!r} ({info.dimension}-d {info.metric.value}); {advice}"
-        )

@@ -399,7 +399,12 @@ class ItemStatistics:
             for bank in item.activated:
                 self.activated(bank)[row] = True
 
-    def fill(self, rows: Sequence[int], items: ItemStatistics) -> None:
+    def known(self) -> Booleans:
+        """(n,) whether there are any statistics of an item."""
+        known: Booleans = np.logical_or.reduce([self.bias(name) == self.bias(name) for name in COLUMNS])  # not NaN
+        return known
+
+    def fill(self, rows: Sequence[int] | npt.NDArray[Any], items: ItemStatistics) -> None:
         """Replace the statistics of the items at `rows`."""
         for own, other in zip(self._columns(), items._columns(), strict=True):
             own[rows] = other

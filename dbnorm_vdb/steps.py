@@ -1,15 +1,18 @@
 """Searches as steps: written once, run by a sync client at once and by an async one on its event loop.
 
 What a search needs from outside it yields, and is sent the answer: a `Call` of the user's client, `Work` of ours that
-may block (reading statistics, much arithmetic), or several such searches that do not depend on each other. `run` does
-what is asked for in the calling thread; `dbnorm_vdb.asynchronous` awaits it.
+may block (reading statistics, much arithmetic), several such searches that do not depend on each other, or steps that
+have to end in time. `run` does what is asked for in the calling thread; `dbnorm_vdb.eventloop` awaits it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeAlias, TypeVar
+
+from dbnorm_vdb.deadline import Deadline, in_time
 
 T = TypeVar("T")
 
@@ -49,7 +52,15 @@ class Each:
     steps: Sequence[Steps[Any]]
 
 
-Request: TypeAlias = Call | Work | Each
+@dataclass(frozen=True)
+class InTime:
+    """Steps that are given up when they are late; whatever they are at then goes on, and nobody waits for it."""
+
+    steps: Steps[Any]
+    deadline: Deadline
+
+
+Request: TypeAlias = Call | Work | Each | InTime
 Steps: TypeAlias = Generator[Request, Any, T]
 
 
@@ -62,6 +73,24 @@ def done(result: T) -> Steps[T]:
     """No steps: the result is there."""
     return result
     yield  # makes this a generator
+
+
+def within(deadline: Deadline, steps: Steps[T]) -> Steps[T]:
+    """Steps that have to end by the deadline, if there is one.
+
+    Raises:
+        StatisticsTimeoutError: they do not.
+    """
+    if not deadline.is_set:
+        return (yield from steps)
+    result: T = yield InTime(steps, deadline)
+    return result
+
+
+def work(function: Callable[[], T], *, key: Hashable = None) -> Steps[T]:
+    """One piece of work that reads, as steps."""
+    result: T = yield Work(function, key)
+    return result
 
 
 def run(steps: Steps[T], client: Any) -> T:
@@ -85,4 +114,6 @@ def _answer(request: Request, client: Any) -> Any:
         return request.of(client)
     if isinstance(request, Work):
         return request.function()
+    if isinstance(request, InTime):
+        return in_time(partial(run, request.steps, client), request.deadline)
     return [run(steps, client) for steps in request.steps]

@@ -147,6 +147,10 @@ class Store(ABC):
         """Ids and statistics of those of `ids` that have any; none if the generation was replaced meanwhile."""
 
     @abstractmethod
+    def all_items(self, generation: int, columns: Sequence[str]) -> tuple[list[ItemId], ItemStatistics]:
+        """Ids and statistics of every item that has any of a generation; none if that was replaced meanwhile."""
+
+    @abstractmethod
     def read_documents(self) -> dict[str, object]:
         """What is stored at the collection level under our keys: JSON text or JSON types."""
 

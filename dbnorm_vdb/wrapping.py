@@ -12,18 +12,18 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeAlias, TypeVar
 
-from dbnorm_vdb.errors import InvalidParameterError, NotFittedError, StatisticsError
+from dbnorm_vdb.deadline import NO_DEADLINE, Deadline
+from dbnorm_vdb.errors import InvalidParameterError, NotFittedError
 from dbnorm_vdb.eventloop import run_async
-from dbnorm_vdb.serving import Serving, logger
-from dbnorm_vdb.steps import Steps, Work, run
+from dbnorm_vdb.fallbacks import Warnings, in_words
+from dbnorm_vdb.serving import Serving
+from dbnorm_vdb.steps import Steps, run, within, work
 
 Adapter = TypeVar("Adapter", bound=Serving)
 Client = TypeVar("Client")
 
 OPTIONS = ("candidates", "method", "exact", "max_candidates", "execution")
 """Arguments of searches that are ours, not the client's."""
-
-_WARN_EVERY = 60.0
 
 
 class WrappedClient(Generic[Client, Adapter]):
@@ -42,38 +42,38 @@ class WrappedClient(Generic[Client, Adapter]):
         self._lock = threading.Lock()
         self._adapters: dict[str, Adapter] = {}
         self._without: dict[str, float] = {}
-        self._warned_at: dict[str, float] = {}
+        self._warnings: dict[str, Warnings] = {}
 
-    def adapter(self, collection: str) -> Steps[Adapter | None]:
+    def adapter(self, collection: str, deadline: Deadline = NO_DEADLINE) -> Steps[Adapter | None]:
         """The adapter of a collection that has statistics.
 
-        Where they cannot be read there is none, and a warning, at most once a minute: the client's own call, which
-        follows, says what is wrong with the collection, or serves raw results.
+        Where they cannot be read in time there is none, and a warning, at most once a minute: the client's own call,
+        which follows, says what is wrong with the collection, or serves raw results.
         """
-        adapter = self._adapters.get(collection)
+        made = collection in self._adapters
+        if not made and time.monotonic() - self._without.get(collection, -self._ttl) < self._ttl:
+            return None
+        deadline = deadline.halfway()
         try:
-            if adapter is not None:
-                if (yield from adapter.statistics_in_use()) is not None:
-                    return adapter
-            elif time.monotonic() - self._without.get(collection, -self._ttl) < self._ttl:
-                return None
-            else:
-                adapter = yield Work(functools.partial(self._make, collection), key=(self, collection))
-                if adapter is not None and (yield from adapter.statistics_in_use()) is not None:
-                    return self._adapters.setdefault(collection, adapter)
+            if not made:
+                making = work(functools.partial(self._made, collection), key=(self, collection))
+                yield from within(deadline, making)
+            adapter = self._adapters.get(collection)
+            if adapter is not None and (yield from adapter.statistics_in_use(deadline=deadline)) is not None:
+                return adapter
         except Exception as error:  # the clients' errors have no common base class
-            self._warn(collection, error)
+            warnings = self._warnings.setdefault(collection, Warnings(collection))
+            warnings.warn("raw", f"its statistics cannot be used, searches are raw: {in_words(error)}")
         with self._lock:
             self._adapters.pop(collection, None)
             self._without[collection] = time.monotonic()
         return None
 
-    def _warn(self, collection: str, error: Exception) -> None:
-        now = time.monotonic()
-        if now - self._warned_at.get(collection, -_WARN_EVERY) >= _WARN_EVERY:
-            self._warned_at[collection] = now
-            what = str(error) if isinstance(error, StatisticsError) else f"{type(error).__name__}: {error}"
-            logger.warning("collection %r: its statistics cannot be used, searches are raw: %s", collection, what)
+    def _made(self, collection: str) -> None:
+        """Make the adapter, for this call and the next ones."""
+        adapter = self._make(collection)
+        if adapter is not None:
+            self._adapters.setdefault(collection, adapter)
 
     def bound(self, name: str, collection: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """The arguments of a call by their names, but for the client itself and the collection.

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import os
-import threading
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +15,17 @@ from dbnorm_milvus.copying import MilvusFoldTarget
 from dbnorm_milvus.hybrid import MilvusHybridSearches
 from dbnorm_milvus.store import MilvusStore
 from dbnorm_vdb.banks import check_vectors, dense_vectors
+from dbnorm_vdb.caching import DEFAULT_CACHE_BYTES
 from dbnorm_vdb.errors import InvalidTargetError
 from dbnorm_vdb.eventloop import uninterrupted
-from dbnorm_vdb.lookup import StatisticsLookup
+from dbnorm_vdb.fallbacks import logger
 from dbnorm_vdb.methods import Method
-from dbnorm_vdb.parameters import check_count
-from dbnorm_vdb.searching import Candidates, Explanation
-from dbnorm_vdb.serving import DEFAULT_STATISTICS_TTL, logger
+from dbnorm_vdb.searching import Explanation
+from dbnorm_vdb.serving import DEFAULT_STATISTICS_TTL
 from dbnorm_vdb.statistics import CollectionStatistics, ItemId, ItemStatistics
 from dbnorm_vdb.steps import Each, Steps, Work
 from dbnorm_vdb.store import Hit
 from dbnorm_vdb.targets import Target
-
-DEFAULT_CACHE_BYTES = 512 * 1024 * 1024
 
 _BATCH = 100
 _INSERT_BATCH = 1000
@@ -39,16 +34,14 @@ _INSERT_BATCH = 1000
 class MilvusAdapter(MilvusHybridSearches):
     """A Milvus collection whose searches are normalised. Nothing is written before `fit`.
 
-    The statistics of the items are held in memory (18 bytes an item, whatever its key), since asking for them
-    at every search would cost more than the search; only ids not held are looked up.
+    By default the statistics of the items are held in memory (18 bytes an item, whatever its key), since asking for
+    them at every search would cost more than the search; only ids not held are looked up.
 
     Args:
         client: the user's own `MilvusClient`; its life is the user's business.
         collection_name: the collection.
         vector_field: the vector field to normalise; may be left out when there is one.
-        on_missing: see `NormalizedCollection`.
-        statistics_ttl: see `NormalizedCollection`.
-        cache_bytes: how much memory the items' statistics may take; beyond it they are looked up at every search.
+        on_missing, statistics_ttl, cache, cache_bytes: see `NormalizedCollection`.
 
     Example:
         >>> images = MilvusAdapter(client, "images")  # doctest: +SKIP
@@ -64,15 +57,17 @@ class MilvusAdapter(MilvusHybridSearches):
         *,
         on_missing: str = "raw",
         statistics_ttl: float = DEFAULT_STATISTICS_TTL,
+        cache: str = "all",
         cache_bytes: int = DEFAULT_CACHE_BYTES,
     ) -> None:
-        check_count(cache_bytes, what="cache_bytes", least=0)
         self.client = client
-        store = MilvusStore(client, collection_name, vector_field)
-        super().__init__(store, on_missing=on_missing, statistics_ttl=statistics_ttl)
-        self._cache_bytes = cache_bytes
-        self._lookup: StatisticsLookup | None = None
-        self._lookup_lock = threading.Lock()
+        super().__init__(
+            MilvusStore(client, collection_name, vector_field),
+            on_missing=on_missing,
+            statistics_ttl=statistics_ttl,
+            cache=cache,
+            cache_bytes=cache_bytes,
+        )
 
     @classmethod
     def from_target(cls, target: Target) -> MilvusAdapter:
@@ -163,9 +158,7 @@ class MilvusAdapter(MilvusHybridSearches):
                 exc_info=True,
             )
             return
-        lookup = self._lookup
-        if lookup is not None and lookup.generation == statistics.generation:
-            lookup.replace(ids, items)
+        self._items.put(statistics, ids, items)
 
     def nearest(
         self,
@@ -228,46 +221,3 @@ class MilvusAdapter(MilvusHybridSearches):
 
     def _fold_target(self, name: str) -> MilvusFoldTarget:
         return MilvusFoldTarget(self._store, name)
-
-    def _statistics_of(
-        self, found: Sequence[Candidates], statistics: CollectionStatistics
-    ) -> Steps[tuple[ItemStatistics, bool]]:
-        items = yield from self._items(statistics, [item for candidates in found for item in candidates.ids])
-        biases = items.bias(next(iter(statistics.columns)))
-        return items, len(biases) > 0 and math.isnan(biases[0]) and bool(np.isnan(biases).all())
-
-    def _items(self, statistics: CollectionStatistics, ids: Sequence[ItemId]) -> Steps[ItemStatistics]:
-        lookup = self._lookup
-        if lookup is None or not lookup.belongs_to(statistics):
-            key = (self, "lookup", statistics.generation, statistics.revision)
-            lookup = yield Work(partial(self._lookup_of, statistics), key=key)
-        items, missing = lookup.find(ids)
-        if missing:
-            asked = list(dict.fromkeys(ids[position] for position in missing))
-            read = partial(self._store.items, statistics.generation, asked, list(statistics.columns))
-            found = StatisticsLookup(statistics.generation, *(yield Work(read)))
-            if self._cacheable(statistics):
-                lookup.remember_unknown(asked[row] for row in found.find(asked)[1])
-            items.fill(missing, found.find([ids[position] for position in missing])[0])
-        return items
-
-    def _cacheable(self, statistics: CollectionStatistics) -> bool:
-        return StatisticsLookup.fits(statistics.item_count, self._cache_bytes, columns=len(statistics.columns))
-
-    def _lookup_of(self, statistics: CollectionStatistics) -> StatisticsLookup:
-        """The generation's statistics in memory, read when first needed; an empty one if there are too many."""
-        with self._lookup_lock:
-            if self._lookup is None or not self._lookup.belongs_to(statistics):
-                everything: tuple[list[ItemId], ItemStatistics] = ([], ItemStatistics.unknown(0))
-                if self._cacheable(statistics):
-                    everything = self._store.all_items(statistics.generation, list(statistics.columns))
-                self._lookup = StatisticsLookup(statistics.generation, *everything, revision=statistics.revision)
-            return self._lookup
-
-    def _remember(self, statistics: CollectionStatistics | None) -> CollectionStatistics | None:
-        lookup = self._lookup
-        if lookup is not None and statistics is not None:
-            lookup.forget_unknown()
-        else:
-            self._lookup = None
-        return super()._remember(statistics)

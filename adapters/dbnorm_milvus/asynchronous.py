@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pymilvus import AsyncMilvusClient
 
-from dbnorm_milvus.adapter import DEFAULT_CACHE_BYTES, MilvusAdapter
+from dbnorm_milvus.adapter import MilvusAdapter
 from dbnorm_vdb.asynchronous import AsyncCollection, Awaited, awaited, threaded
+from dbnorm_vdb.caching import DEFAULT_CACHE_BYTES
 from dbnorm_vdb.eventloop import Bridge
 from dbnorm_vdb.serving import DEFAULT_STATISTICS_TTL
 
@@ -14,7 +15,7 @@ class AsyncMilvusAdapter(AsyncCollection):
     """A Milvus collection whose searches are normalised, for an `AsyncMilvusClient`: `MilvusAdapter`, awaited.
 
     Args:
-        client, collection_name, vector_field, on_missing, statistics_ttl, cache_bytes: see `MilvusAdapter`.
+        client, collection_name, vector_field, on_missing, statistics_ttl, cache, cache_bytes: see `MilvusAdapter`.
 
     Example:
         >>> images = AsyncMilvusAdapter(client, "images")  # doctest: +SKIP
@@ -30,6 +31,7 @@ class AsyncMilvusAdapter(AsyncCollection):
         *,
         on_missing: str = "raw",
         statistics_ttl: float = DEFAULT_STATISTICS_TTL,
+        cache: str = "all",
         cache_bytes: int = DEFAULT_CACHE_BYTES,
     ) -> None:
         self.client = client
@@ -39,6 +41,7 @@ class AsyncMilvusAdapter(AsyncCollection):
             vector_field,
             on_missing=on_missing,
             statistics_ttl=statistics_ttl,
+            cache=cache,
             cache_bytes=cache_bytes,
         )
 

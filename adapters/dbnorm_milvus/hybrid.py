@@ -10,6 +10,7 @@ from dbnorm_milvus.fusion import Ranking, ReciprocalRanks, WeightedScores, fuse,
 from dbnorm_milvus.iteration import MilvusIteration
 from dbnorm_milvus.parameters import REFUSED, check_digits, refuse, rounded
 from dbnorm_milvus.results import add_costs, merge_hits
+from dbnorm_vdb.deadline import Deadline
 from dbnorm_vdb.errors import InvalidParameterError, UnsupportedQueryError
 from dbnorm_vdb.methods import Method
 from dbnorm_vdb.searching import result_of
@@ -62,7 +63,7 @@ class MilvusHybridSearches(MilvusIteration):
             ranker,
             limit,
             output_fields,
-            timeout=timeout,
+            timeout,
             partition_names=partition_names,
             candidates=candidates,
             method=method,
@@ -78,6 +79,7 @@ class MilvusHybridSearches(MilvusIteration):
         ranker: Any,
         limit: int = 10,
         output_fields: Any = None,
+        timeout: float | None = None,
         *,
         candidates: int | None = None,
         method: str | Method | None = None,
@@ -88,9 +90,10 @@ class MilvusHybridSearches(MilvusIteration):
         """The steps of `hybrid_search`."""
         options = {"candidates": candidates, "method": method, "exact": exact, "max_candidates": max_candidates}
         offset = arguments.get("offset") or 0
-        plan = yield from self._plan(limit=limit, offset=offset, method=method)
+        deadline = Deadline.after(timeout)
+        plan = yield from self._plan(limit=limit, offset=offset, method=method, deadline=deadline)
         if plan.statistics is None:
-            asked = {"limit": limit, "output_fields": output_fields, **arguments}
+            asked = {"limit": limit, "output_fields": output_fields, "timeout": deadline.client_timeout(), **arguments}
             return (yield from call("hybrid_search", self.collection_name, reqs, ranker, **asked))
         fields = [request.anns_field or self._store.default_field or "" for request in reqs]
         if self.vector_name not in fields:
@@ -110,13 +113,18 @@ class MilvusHybridSearches(MilvusIteration):
         if fusion.needs_metrics:
             metrics = yield Work(partial(self._metrics, fields))
         legs = yield Each(
-            [self._leg(request, field, options, arguments) for request, field in zip(reqs, fields, strict=True)]
+            [
+                self._leg(request, field, options, arguments, deadline)
+                for request, field in zip(reqs, fields, strict=True)
+            ]
         )
         _check_counts(legs)
         return _fused(legs, metrics, fusion, slice(offset, offset + limit), digits)
 
-    def _leg(self, request: Any, field: str, options: Mapping[str, Any], arguments: Mapping[str, Any]) -> Steps[Any]:
-        """The search that one request stands for."""
+    def _leg(
+        self, request: Any, field: str, options: Mapping[str, Any], arguments: Mapping[str, Any], deadline: Deadline
+    ) -> Steps[Any]:
+        """The search that one request stands for, in what is left of the time."""
         asked = {
             "data": request.data,
             "filter": request.expr or "",
@@ -127,8 +135,8 @@ class MilvusHybridSearches(MilvusIteration):
             **arguments,
         }
         if field == self.vector_name:
-            return result_of(self.search_steps(False, **asked, **options))
-        return call("search", self.collection_name, **asked)
+            return (yield from result_of(self.search_steps(False, **asked, **options, deadline=deadline)))
+        return (yield from call("search", self.collection_name, **asked, timeout=deadline.client_timeout()))
 
     def _metrics(self, fields: Sequence[str]) -> list[str]:
         return [self._store.metric_of(field) or "" for field in fields]

@@ -16,6 +16,7 @@ from dbnorm_milvus.parameters import REFUSED, Taken, refuse, rounded, take, wide
 from dbnorm_milvus.queries import check_dense
 from dbnorm_milvus.searches import MilvusSearches
 from dbnorm_milvus.store import SAME_SCALE
+from dbnorm_vdb.deadline import NO_DEADLINE, Deadline
 from dbnorm_vdb.errors import InvalidParameterError, StatisticsMismatchError, UnsupportedQueryError
 from dbnorm_vdb.methods import Method
 from dbnorm_vdb.parameters import check_count
@@ -114,8 +115,9 @@ class MilvusIteration(MilvusSearches):
         """The steps of `search_iterator`."""
         size = check_count(1000 if batch_size is None else batch_size, what="batch_size")
         most = None if limit in (None, UNLIMITED) else check_count(limit, what="limit", least=0)
-        plan = yield from self._plan(limit=size, candidates=candidates, method=method)
-        arguments = {**arguments, "anns_field": anns_field or self.vector_name}
+        deadline = Deadline.after(arguments.get("timeout"))
+        plan = yield from self._plan(limit=size, candidates=candidates, method=method, deadline=deadline)
+        arguments = {**arguments, "anns_field": anns_field or self._store.known_field}
         if plan.statistics is None:
             own = {"limit": limit, "search_params": search_params, "external_filter_func": external_filter_func}
             rest = {"batch_size": batch_size, "round_decimal": round_decimal, **own, **arguments}
@@ -204,7 +206,7 @@ class NormalizedSearchIterator:
                 " iterated over; make a new iterator"
             )
         items, _ = yield from self._adapter._statistics_of(
-            [Candidates(hits, [hit.id for hit in hits], similarities)], statistics
+            [Candidates(hits, [hit.id for hit in hits], similarities)], statistics, NO_DEADLINE
         )
         self._ended = not hits
         passed = self._stream.take(hits, similarities, items, statistics, complete=self._ended)

@@ -9,6 +9,7 @@ import numpy as np
 
 from dbnorm_milvus.parameters import wide_enough
 from dbnorm_milvus.results import add_costs
+from dbnorm_vdb.deadline import Deadline
 from dbnorm_vdb.searching import Candidates
 from dbnorm_vdb.steps import Steps, call
 
@@ -20,8 +21,9 @@ class Requests:
         collection: of which.
         data, ids: the queries, one of them given.
         search_params: of the engine.
-        arguments: what else the client's search takes, but for `limit`.
+        arguments: what else the client's search takes, but for `limit` and `timeout`.
         scale: a distance times this is the similarity.
+        deadline: of all requests together.
 
     Attributes:
         count: how many queries there are.
@@ -36,12 +38,14 @@ class Requests:
         search_params: Mapping[str, Any],
         arguments: Mapping[str, Any],
         scale: float,
+        deadline: Deadline,
     ) -> None:
         self._collection = collection
         self._queries = {name: queries for name, queries in (("data", data), ("ids", ids)) if queries is not None}
         self._search_params = search_params
         self._arguments = arguments
         self._scale = scale
+        self._deadline = deadline
         some = ids if data is None else data
         # none at all: for the client to say so
         self.count = 1 if some is None or isinstance(some, (int, str)) else len(some) or 1
@@ -56,6 +60,7 @@ class Requests:
             **(self._queries if self.result is None else {name: _some(of, rows) for name, of in self._queries.items()}),
             limit=window,
             search_params=wide_enough(self._search_params, window),
+            timeout=self._deadline.client_timeout(),
         )
         if self.result is None:
             self.result = found

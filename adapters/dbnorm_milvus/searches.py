@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +16,7 @@ from dbnorm_milvus.requests import Requests
 from dbnorm_milvus.results import keep_hits
 from dbnorm_milvus.store import SAME_SCALE, MilvusStore
 from dbnorm_vdb.collection import NormalizedCollection
+from dbnorm_vdb.deadline import Deadline
 from dbnorm_vdb.errors import StatisticsMismatchError
 from dbnorm_vdb.methods import Method
 from dbnorm_vdb.parameters import check_count
@@ -30,7 +30,6 @@ from dbnorm_vdb.searching import (
     raw_explanation,
     result_of,
 )
-from dbnorm_vdb.statistics import CollectionStatistics, ItemStatistics
 from dbnorm_vdb.steps import Steps, call, done
 
 
@@ -43,12 +42,6 @@ class MilvusSearches(NormalizedCollection):
 
     client: MilvusClient
     _store: MilvusStore
-
-    @abstractmethod
-    def _statistics_of(
-        self, found: Sequence[Candidates], statistics: CollectionStatistics
-    ) -> Steps[tuple[ItemStatistics, bool]]:
-        """The statistics of candidates; none of them having any is a sign that the generation has been replaced."""
 
     def normalizes(self, anns_field: str | None) -> bool:
         """Whether a search of the client on that field, or on the one it takes where none is named, is normalised."""
@@ -136,9 +129,11 @@ class MilvusSearches(NormalizedCollection):
         method: str | Method | None = None,
         exact: bool = False,
         max_candidates: int | None = None,
+        deadline: Deadline | None = None,
         **kwargs: Any,
     ) -> Steps[Explained[Any]]:
-        """The steps of `search` and `search_explained`."""
+        """The steps of `search` and `search_explained`; the deadline may be that of a whole they are part of."""
+        deadline = deadline or Deadline.after(timeout)
         offset = kwargs.get("offset", (search_params or {}).get("offset")) or 0
         plan = yield from self._plan(
             limit=limit,
@@ -148,16 +143,17 @@ class MilvusSearches(NormalizedCollection):
             exact=exact,
             max_candidates=max_candidates,
             explained=explained,
+            deadline=deadline,
         )
         arguments: dict[str, Any] = {
             "filter": filter,
-            "timeout": timeout,
             "partition_names": partition_names,
-            "anns_field": anns_field or self.vector_name,
+            "anns_field": anns_field or self._store.known_field,
         }
         if plan.statistics is None:
-            asked = {"limit": limit, "output_fields": output_fields, "search_params": search_params}
-            results = yield from call("search", self.collection_name, data=data, **arguments, **asked, **kwargs)
+            arguments |= {"limit": limit, "output_fields": output_fields, "search_params": search_params}
+            arguments["timeout"] = deadline.client_timeout()
+            results = yield from call("search", self.collection_name, data=data, **arguments, **kwargs)
             raw = [raw_explanation([*zip(h.ids, h.distances, strict=True)], offset) for h in results if explained]
             return Explained(results, tuple(raw))
         self._check_field(anns_field)
@@ -170,7 +166,7 @@ class MilvusSearches(NormalizedCollection):
             groups, output_fields = yield from hit_groups(self._store, taken.grouping, plan.wanted, output_fields)
         arguments |= {"output_fields": output_fields, **taken.options}
         requests = Requests(
-            self.collection_name, data, arguments.pop("ids", None), params, arguments, SAME_SCALE[metric]
+            self.collection_name, data, arguments.pop("ids", None), params, arguments, SAME_SCALE[metric], deadline
         )
         if groups is None:
             outcomes = yield from self._search(plan, requests.count, requests.fetch, self._statistics_of)

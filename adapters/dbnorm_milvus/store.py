@@ -92,6 +92,11 @@ class MilvusStore(Store):
         return self._info is not None
 
     @property
+    def known_field(self) -> str | None:
+        """The vector field, as far as it is known without asking the database."""
+        return self._info.name if self._info is not None else self._asked_vector
+
+    @property
     def concurrent(self) -> bool:
         return not self.lite
 
@@ -440,7 +445,6 @@ class MilvusStore(Store):
     # --- statistics of items -----------------------------------------------------------------------------------
 
     def all_items(self, generation: int, columns: Sequence[str]) -> tuple[list[ItemId], ItemStatistics]:
-        """Ids and statistics of every item of a generation; none if it was replaced meanwhile."""
         name = self._items_of(generation)
         ids: list[ItemId] = []
         parts: list[ItemStatistics] = []
@@ -460,8 +464,8 @@ class MilvusStore(Store):
         name = self._items_of(generation)
         with self._unless_replaced(name):
             if self._load(name):
-                for start in range(0, len(ids), _LOOKUP_BATCH):
-                    rows += self._rows(generation, ids[start : start + _LOOKUP_BATCH], "Bounded")
+                for start in range(0, len(ids), _LARGEST_PAGE):
+                    rows += self._rows(generation, ids[start : start + _LARGEST_PAGE], "Bounded")
             return items_of(rows, columns)
         return [], ItemStatistics.unknown(0)
 

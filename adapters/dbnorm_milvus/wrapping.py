@@ -8,9 +8,11 @@ from typing import Any, TypeAlias, TypeVar
 
 from pymilvus import AsyncMilvusClient, MilvusClient
 
-from dbnorm_milvus.adapter import DEFAULT_CACHE_BYTES, MilvusAdapter
+from dbnorm_milvus.adapter import MilvusAdapter
 from dbnorm_milvus.asynchronous import BridgedAdapter
 from dbnorm_milvus.store import MilvusStore
+from dbnorm_vdb.caching import DEFAULT_CACHE_BYTES
+from dbnorm_vdb.deadline import Deadline
 from dbnorm_vdb.errors import InvalidParameterError
 from dbnorm_vdb.eventloop import Bridge
 from dbnorm_vdb.ledger import Ledger
@@ -31,6 +33,7 @@ def wrap(
     client: Client,
     *,
     statistics_ttl: float = DEFAULT_STATISTICS_TTL,
+    cache: str = "all",
     cache_bytes: int = DEFAULT_CACHE_BYTES,
 ) -> Client:
     """A client that can stand wherever the given one can, and normalises what searches a fitted field.
@@ -44,7 +47,7 @@ def wrap(
     Args:
         client: the user's own `MilvusClient` or `AsyncMilvusClient`.
         statistics_ttl: see `MilvusAdapter`; also after how long a collection is seen to be fitted.
-        cache_bytes: see `MilvusAdapter`; for each collection.
+        cache, cache_bytes: see `MilvusAdapter`; for each collection.
 
     Example:
         >>> client = wrap(MilvusClient("http://localhost:19530"))  # doctest: +SKIP
@@ -58,7 +61,8 @@ def wrap(
         active = Ledger(MilvusStore(blocking, collection, None)).active()
         if active is None:
             return None
-        return kind(blocking, collection, active.vector, statistics_ttl=statistics_ttl, cache_bytes=cache_bytes)
+        options: dict[str, Any] = {"statistics_ttl": statistics_ttl, "cache": cache, "cache_bytes": cache_bytes}
+        return kind(blocking, collection, active.vector, **options)
 
     there = {name: steps for name, steps in _REPLACEMENTS.items() if hasattr(client, name)}
     return wrapped(client, there, WrappedClient(client, make, statistics_ttl))
@@ -69,7 +73,10 @@ def _search(
 ) -> Steps[Any]:
     """The adapter's search if the call is on its field, else the client's."""
     asked = behind.bound(name, collection, args, kwargs)
-    adapter = yield from behind.adapter(collection)
+    deadline = Deadline.after(asked.get("timeout"))
+    adapter = yield from behind.adapter(collection, deadline)
+    if deadline.is_set:
+        asked["timeout"] = deadline.client_timeout()
     if adapter is None or asked.get("method") == "raw" or not any(map(adapter.normalizes, fields(asked))):
         return (yield from call(name, collection, **without_options(asked, collection)))
     return (yield from steps(adapter, asked))

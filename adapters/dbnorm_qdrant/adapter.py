@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +18,14 @@ from dbnorm_qdrant.payload import as_structs, generation_key, item_payloads, vec
 from dbnorm_qdrant.points import clean, lookup
 from dbnorm_qdrant.store import QdrantStore
 from dbnorm_vdb.banks import check_vectors, dense_vectors
+from dbnorm_vdb.caching import DEFAULT_CACHE_BYTES
+from dbnorm_vdb.deadline import Deadline
 from dbnorm_vdb.errors import InvalidParameterError, InvalidTargetError
 from dbnorm_vdb.methods import Method
 from dbnorm_vdb.searching import Candidates, Explanation
 from dbnorm_vdb.serving import DEFAULT_STATISTICS_TTL
 from dbnorm_vdb.statistics import CollectionStatistics, ItemId, ItemStatistics
-from dbnorm_vdb.steps import Each, Steps, Work, done
+from dbnorm_vdb.steps import Each, Steps, done
 from dbnorm_vdb.store import KEY, Hit
 from dbnorm_vdb.targets import Target
 
@@ -38,8 +39,8 @@ class QdrantAdapter(QdrantGroups):
         client: the user's own `QdrantClient`; its life is the user's business.
         collection_name: the collection.
         vector_name: the named vector to normalise; may be left out when there is one.
-        on_missing: see `NormalizedCollection`.
-        statistics_ttl: see `NormalizedCollection`.
+        on_missing, statistics_ttl, cache, cache_bytes: see `NormalizedCollection`. Without a cache, statistics come
+            with the hits, as part of their payload.
         execution: where searches are re-ranked. "client": here, from all candidates and their payload. "server": by
             Qdrant, from the stored statistics, so that only `limit` points cross the network; for the methods without
             gates, and without `exact` or explanation. "auto": on the server where that is possible.
@@ -61,12 +62,18 @@ class QdrantAdapter(QdrantGroups):
         on_missing: str = "raw",
         statistics_ttl: float = DEFAULT_STATISTICS_TTL,
         execution: str = "client",
+        cache: str = "none",
+        cache_bytes: int = DEFAULT_CACHE_BYTES,
     ) -> None:
         check_execution(execution)
         self._execution = execution
         self.client = client
         super().__init__(
-            QdrantStore(client, collection_name, vector_name), on_missing=on_missing, statistics_ttl=statistics_ttl
+            QdrantStore(client, collection_name, vector_name),
+            on_missing=on_missing,
+            statistics_ttl=statistics_ttl,
+            cache=cache,
+            cache_bytes=cache_bytes,
         )
 
     @classmethod
@@ -150,20 +157,14 @@ class QdrantAdapter(QdrantGroups):
         return self._points(outcome, True)
 
     def _looked_up(
-        self, found: Sequence[Candidates], statistics: CollectionStatistics
+        self, found: Sequence[Candidates], statistics: CollectionStatistics, deadline: Deadline
     ) -> Steps[tuple[ItemStatistics, bool]]:
         """The statistics of points, whether or not they bring them along."""
-        items, outdated = yield from lookup(found, statistics)
-        unknown: dict[ItemId, list[int]] = {}
-        ids = [item for candidates in found for item in candidates.ids]
-        for row in np.flatnonzero(np.isnan(items.bias(next(iter(statistics.columns))))).tolist():
-            unknown.setdefault(ids[row], []).append(row)
+        items, outdated = yield from lookup(found, statistics, deadline)
+        unknown = np.flatnonzero(~items.known()).tolist()
         if unknown:
-            asked = partial(self._store.items, statistics.generation, [*unknown], list(statistics.columns))
-            there, stored = yield Work(asked)
-            rows = [unknown[item] for item in there]
-            places = np.repeat(np.arange(len(there)), [len(each) for each in rows])
-            items.fill([row for each in rows for row in each], stored[places])
+            ids = [item for candidates in found for item in candidates.ids]
+            items.fill(unknown, (yield from self._items.find(statistics, [ids[row] for row in unknown], deadline)))
         return items, outdated
 
     def upsert(
@@ -177,29 +178,37 @@ class QdrantAdapter(QdrantGroups):
         One request writes both. Points without the vector, and those that the server embeds, get none before the
         next `refresh`; until then the others are in no activation set.
         """
-        return self.client.upsert(self.collection_name, self._with_statistics(points), wait=wait, **kwargs)
+        completed, written = self._with_statistics(points)
+        result = self.client.upsert(self.collection_name, completed, wait=wait, **kwargs)
+        if written is not None:
+            self._items.put(*written)
+        return result
 
-    def _with_statistics(self, points: Any) -> Any:
-        """The points with our key in their payload, as far as statistics can be computed for them."""
+    def _with_statistics(
+        self, points: Any
+    ) -> tuple[Any, tuple[CollectionStatistics, Sequence[ItemId], ItemStatistics] | None]:
+        """The points with our key in their payload, as far as statistics can be computed for them; and these."""
         batch = points if isinstance(points, models.Batch) else None
         if batch is None:
             points = points if isinstance(points, Sequence) else list(points)
             if not all(isinstance(point, (models.PointStruct, grpc.PointStruct)) for point in points):
-                return points  # the client says what is wrong with them
+                return points, None  # the client says what is wrong with them
         structs = as_structs(points)
         info = self._store.describe()
         there, matrix = dense_vectors([vector_of(point, info.name) for point in structs], info.dimension)
         computed = self._new_items(matrix) if there else None
         if computed is None:
-            return points
+            return points, None
         statistics, items = computed
         for row, ours in zip(there, item_payloads(items), strict=True):
             payload = {**(structs[row].payload or {}), KEY: {generation_key(statistics.generation): ours}}
             if ours:
                 structs[row] = structs[row].model_copy(update={"payload": payload})
+        ids = self._store.ids_of([str(structs[row].id) for row in there])  # as the engine writes them
+        completed: Any = structs
         if batch is not None:
-            return batch.model_copy(update={"payloads": [point.payload or {} for point in structs]})
-        return structs
+            completed = batch.model_copy(update={"payloads": [point.payload or {} for point in structs]})
+        return completed, (statistics, ids, items)
 
     def nearest(
         self,

@@ -14,6 +14,7 @@ from dbnorm_qdrant.points import clean, lookup
 from dbnorm_qdrant.prefetches import QdrantPrefetches, Whole, Windows, concerns, legs_of
 from dbnorm_qdrant.queries import check_similarity, engine_score, searches_vector
 from dbnorm_qdrant.requests import Search
+from dbnorm_vdb.deadline import NO_DEADLINE, Deadline
 from dbnorm_vdb.diversity import diversified
 from dbnorm_vdb.errors import InvalidParameterError, StatisticsMismatchError, UnsupportedQueryError
 from dbnorm_vdb.methods import Method, form_of
@@ -28,7 +29,7 @@ from dbnorm_vdb.searching import (
     raw_explanation,
 )
 from dbnorm_vdb.statistics import Metric
-from dbnorm_vdb.steps import Each, Steps, call
+from dbnorm_vdb.steps import Each, Steps, call, within
 
 _DIVERSITY = 0.5
 """The engine's default."""
@@ -45,6 +46,7 @@ class Wishes(NamedTuple):
     method: str | Method | None = None
     execution: str = "client"
     explained: bool = False
+    deadline: Deadline = NO_DEADLINE
 
 
 Way: TypeAlias = Callable[[Sequence[Search], SearchPlan, Wishes, Send], Steps[list[Answer] | None]]
@@ -56,12 +58,25 @@ class QdrantAnswers(QdrantPrefetches):
 
     def _answered(self, searches: Sequence[Search], wishes: Wishes, send: Send) -> Steps[list[Answer]]:
         """The answers to searches, in their order."""
-        yield from self._described()
+        fail_open = self._fails_open(wishes.method)
+        if not (yield from self._described_in_time(fail_open=fail_open, deadline=wishes.deadline)):
+            return (yield from self._undescribed(searches, wishes, send))
         named = [search._replace(using=self._using(search.query, search.using)) for search in searches]
         answers: list[Answer] | None = None
         while answers is None:
             answers = yield from self._attempt(named, wishes, send)
         return answers
+
+    def _undescribed(self, searches: Sequence[Search], wishes: Wishes, send: Send) -> Steps[list[Answer]]:
+        """Raw answers, where not even the vector could be described in time."""
+        raw = SearchPlan(Method.RAW, 1, 1, explained=wishes.explained)
+        named = [self._using_if_known(search) for search in searches]
+        return (yield from self._raw(named, raw, wishes, send)) or []
+
+    def _using_if_known(self, search: Search) -> Search:
+        """A search of our vector, by its name as far as that is known without asking the database."""
+        ours = search.using is None and searches_vector(search.query, None, "")
+        return search._replace(using=self._store.known_name) if ours else search
 
     def _attempt(self, searches: Sequence[Search], wishes: Wishes, send: Send) -> Steps[list[Answer] | None]:
         """The answers under the statistics of now; None if a fit has replaced them meanwhile."""
@@ -71,7 +86,11 @@ class QdrantAnswers(QdrantPrefetches):
             wanted = self._wanted(search)
             if wanted not in plans:
                 plans[wanted] = yield from self._plan(
-                    limit=wanted, method=wishes.method, explained=wishes.explained, **wishes.windows._asdict()
+                    limit=wanted,
+                    method=wishes.method,
+                    explained=wishes.explained,
+                    deadline=wishes.deadline,
+                    **wishes.windows._asdict(),
                 )
             alike.setdefault((self._way(search, plans[wanted], wishes), wanted), []).append(row)
         answered = yield Each(
@@ -131,7 +150,7 @@ class QdrantAnswers(QdrantPrefetches):
                 " own, or method='raw'"
             )
         responses = yield from send([s._replace(with_payload=with_our_key(s.selector)) for s in prepared])
-        if (yield from self._replaced(_all_points(responses), plan.statistics)):
+        if (yield from self._replaced(_all_points(responses), plan)):
             return None
         return [
             _answer(response, [clean(point, search.selector) for point in response.points])
@@ -145,7 +164,7 @@ class QdrantAnswers(QdrantPrefetches):
         assert plan.statistics is not None
         prepared = yield from self._prepared(searches, plan, wishes)
         responses = yield from send([normalised_search(search, plan) for search in prepared])
-        if (yield from self._replaced(_all_points(responses), plan.statistics)):
+        if (yield from self._replaced(_all_points(responses), plan)):
             return None
         return [
             _answer(response, [self._of_server(point, search.selector) for point in response.points])
@@ -161,6 +180,8 @@ class QdrantAnswers(QdrantPrefetches):
     ) -> Steps[list[Answer] | None]:
         """Re-ranked here, from all candidates and their payload."""
         prepared = yield from self._prepared(searches, plan, wishes)
+        in_memory = self._items.in_use
+        selectors = [search.selector for search in searches]
         latest: dict[int, models.QueryResponse] = {}
 
         def fetch(rows: Sequence[int], window: int) -> Steps[list[Candidates]]:
@@ -168,7 +189,7 @@ class QdrantAnswers(QdrantPrefetches):
                 prepared[row]._replace(
                     limit=window,
                     offset=None,
-                    with_payload=with_our_key(searches[row].selector),
+                    with_payload=selectors[row] if in_memory else with_our_key(selectors[row]),
                     score_threshold=None,
                 )
                 for row in rows
@@ -177,9 +198,9 @@ class QdrantAnswers(QdrantPrefetches):
             latest.update(zip(rows, found, strict=True))
             return [self._candidates(response.points) for response in found]
 
-        outcomes = yield from self._search(plan, len(searches), fetch, lookup)
-        points = [self._points(outcome, s.selector) for outcome, s in zip(outcomes, searches, strict=True)]
-        pages = yield from self._pages(searches, outcomes, points)
+        outcomes = yield from self._search(plan, len(searches), fetch, self._statistics_of if in_memory else lookup)
+        points = [self._points(outcome, selector) for outcome, selector in zip(outcomes, selectors, strict=True)]
+        pages = yield from self._pages(searches, outcomes, points, plan.deadline)
         answers: list[Answer] = []
         for row, (outcome, page) in enumerate(zip(outcomes, pages, strict=True)):
             told = [explanation_of(outcome, page, self._engine_score)] if plan.explained else []
@@ -230,13 +251,18 @@ class QdrantAnswers(QdrantPrefetches):
             )
 
     def _pages(
-        self, searches: Sequence[Search], outcomes: Sequence[Outcome], points: Sequence[Sequence[models.ScoredPoint]]
+        self,
+        searches: Sequence[Search],
+        outcomes: Sequence[Outcome],
+        points: Sequence[Sequence[models.ScoredPoint]],
+        deadline: Deadline,
     ) -> Steps[list[list[int]]]:
         """Of each search, the ranks of the points that the caller gets."""
         ranks = [self._passing(of_one, s.score_threshold) for of_one, s in zip(points, searches, strict=True)]
         diverse = [row for row, search in enumerate(searches) if search.mmr is not None]
         if diverse:
-            chosen = yield Each([self._diverse(searches[r], outcomes[r], points[r], ranks[r]) for r in diverse])
+            choosing = [self._diverse(searches[r], outcomes[r], points[r], ranks[r]) for r in diverse]
+            chosen = yield Each([within(deadline, steps) for steps in choosing])
             for row, order in zip(diverse, chosen, strict=True):
                 ranks[row] = order
         return [of_one[search.offset or 0 :] for of_one, search in zip(ranks, searches, strict=True)]

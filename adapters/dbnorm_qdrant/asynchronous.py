@@ -8,6 +8,7 @@ from qdrant_client import AsyncQdrantClient, QdrantClient
 
 from dbnorm_qdrant.adapter import QdrantAdapter
 from dbnorm_vdb.asynchronous import AsyncCollection, Awaited, awaited, threaded
+from dbnorm_vdb.caching import DEFAULT_CACHE_BYTES
 from dbnorm_vdb.eventloop import Bridge
 from dbnorm_vdb.serving import DEFAULT_STATISTICS_TTL
 
@@ -16,7 +17,8 @@ class AsyncQdrantAdapter(AsyncCollection):
     """A Qdrant collection whose searches are normalised, for an `AsyncQdrantClient`: `QdrantAdapter`, awaited.
 
     Args:
-        client, collection_name, vector_name, on_missing, statistics_ttl, execution: see `QdrantAdapter`.
+        client, collection_name, vector_name, on_missing, statistics_ttl, execution, cache, cache_bytes: see
+            `QdrantAdapter`.
 
     Example:
         >>> images = AsyncQdrantAdapter(client, "images")  # doctest: +SKIP
@@ -33,6 +35,8 @@ class AsyncQdrantAdapter(AsyncCollection):
         on_missing: str = "raw",
         statistics_ttl: float = DEFAULT_STATISTICS_TTL,
         execution: str = "client",
+        cache: str = "none",
+        cache_bytes: int = DEFAULT_CACHE_BYTES,
     ) -> None:
         self.client = client
         self._inner = BridgedAdapter(
@@ -42,6 +46,8 @@ class AsyncQdrantAdapter(AsyncCollection):
             on_missing=on_missing,
             statistics_ttl=statistics_ttl,
             execution=execution,
+            cache=cache,
+            cache_bytes=cache_bytes,
         )
 
     # mypy takes "self" for an argument that may be passed by name

@@ -16,6 +16,7 @@ from dbnorm_qdrant.points import clean, lookup
 from dbnorm_qdrant.queries import searches_vector
 from dbnorm_qdrant.requests import Search
 from dbnorm_qdrant.searches import QdrantSearches
+from dbnorm_vdb.deadline import Deadline
 from dbnorm_vdb.errors import InvalidParameterError, UnsupportedQueryError
 from dbnorm_vdb.methods import Method
 from dbnorm_vdb.parameters import check_count
@@ -116,14 +117,18 @@ class QdrantGroups(QdrantSearches):
             score_threshold=score_threshold,
             others=kwargs,
         )
-        wishes = self._wishes(candidates, method, False, None, execution, False)
+        deadline = Deadline.after(kwargs.get("timeout"))
+        wishes = self._wishes(candidates, method, False, None, execution, False, deadline)
         for name in ("exact", "max_candidates"):
             if kwargs.get(name):
                 raise InvalidParameterError(f"{name}={kwargs[name]!r}: groups are not certified; leave it out")
         check_count(group_size, what="group_size")
         check_count(limit, what="limit")
         check_execution(wishes.execution)
-        yield from self._described()
+        fail_open = self._fails_open(method)
+        if not (yield from self._described_in_time(fail_open=fail_open, deadline=deadline)):
+            named = self._using_if_known(search)
+            return models.GroupsResult(groups=(yield from self._raw_groups(group_by, named, group_size)))
         search = search._replace(using=self._using(search.query, search.using))
         groups: list[models.PointGroup] | None = None
         while groups is None:
@@ -136,11 +141,13 @@ class QdrantGroups(QdrantSearches):
         """The groups under the statistics of now; None if a fit has replaced them meanwhile."""
         ours = searches_vector(search.query, search.using, self.vector_name)
         wanted = search.limit * group_size if ours else 1
-        plan = yield from self._plan(limit=wanted, method=wishes.method, candidates=wishes.windows.candidates)
+        plan = yield from self._plan(
+            limit=wanted, method=wishes.method, candidates=wishes.windows.candidates, deadline=wishes.deadline
+        )
+        search = search.until(wishes.deadline)
         selector = search.selector
         if plan.statistics is None:
-            found = yield from self._fetch_groups(group_by, search, group_size)
-            return [group.model_copy(update={"hits": [clean(hit, selector) for hit in group.hits]}) for group in found]
+            return (yield from self._raw_groups(group_by, search, group_size))
         if search.mmr is not None:
             raise UnsupportedQueryError(
                 "MMR by groups is not normalised, but without groups it is; use the client, or method='raw'"
@@ -153,7 +160,7 @@ class QdrantGroups(QdrantSearches):
         found = yield from self._fetch_groups(
             group_by, prepared._replace(with_payload=with_our_key(selector)), group_size
         )
-        if (yield from self._replaced([hit for group in found for hit in group.hits], plan.statistics)):
+        if (yield from self._replaced([hit for group in found for hit in group.hits], plan)):
             return None
         restored = self._of_server if ours else clean
         return [group.model_copy(update={"hits": [restored(hit, selector) for hit in group.hits]}) for group in found]
@@ -183,6 +190,12 @@ class QdrantGroups(QdrantSearches):
                 groups.append((ranks[0], group.model_copy(update={"hits": [points[rank] for rank in ranks]})))
         groups.sort(key=lambda pair: pair[0])
         return [group for _, group in groups[: search.limit]]
+
+    def _raw_groups(self, group_by: str, search: Search, group_size: int) -> Steps[list[models.PointGroup]]:
+        """The client's groups without our key."""
+        found = yield from self._fetch_groups(group_by, search, group_size)
+        selector = search.selector
+        return [group.model_copy(update={"hits": [clean(hit, selector) for hit in group.hits]}) for group in found]
 
     def _fetch_groups(self, group_by: str, search: Search, group_size: int) -> Steps[list[models.PointGroup]]:
         arguments = search.arguments()

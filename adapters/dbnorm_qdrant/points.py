@@ -10,14 +10,18 @@ from qdrant_client import models
 
 from dbnorm_qdrant.payload import item_statistics, without_our_key
 from dbnorm_qdrant.queries import engine_score
+from dbnorm_qdrant.store import QdrantStore
 from dbnorm_vdb.collection import NormalizedCollection
-from dbnorm_vdb.searching import Candidates, Outcome
+from dbnorm_vdb.deadline import Deadline
+from dbnorm_vdb.searching import Candidates, Outcome, SearchPlan
 from dbnorm_vdb.statistics import CollectionStatistics, ItemStatistics, Metric
 from dbnorm_vdb.steps import Steps, done
 
 
 class QdrantPoints(NormalizedCollection):
     """What all searches of `QdrantAdapter` do with points. The vector is described before any of it is used."""
+
+    _store: QdrantStore
 
     @property
     def _metric(self) -> Metric:
@@ -49,13 +53,24 @@ class QdrantPoints(NormalizedCollection):
         sign = -1.0 if self._metric is Metric.EUCLIDEAN else 1.0
         return [row for row, point in enumerate(points) if sign * point.score > sign * threshold]
 
-    def _replaced(self, points: Sequence[models.ScoredPoint], statistics: CollectionStatistics) -> Steps[bool]:
+    def _replaced(self, points: Sequence[models.ScoredPoint], plan: SearchPlan) -> Steps[bool]:
         """Whether a fit has replaced the statistics that points were searched with: then search again."""
-        outdated = item_statistics([point.payload for point in points], statistics.generation)[1]
-        return outdated and (yield from self._newer_statistics(statistics)) is not None
+        assert plan.statistics is not None
+        items, outdated = item_statistics([point.payload for point in points], plan.statistics.generation)
+        if outdated:
+            try:
+                if (yield from self._current.newer(plan.statistics, plan.deadline)) is not None:
+                    return True
+            except Exception as error:
+                self._fall_back_or_raise(error, plan)
+                return False
+        self._check_covered(items, plan.statistics)
+        return False
 
 
-def lookup(found: Sequence[Candidates], statistics: CollectionStatistics) -> Steps[tuple[ItemStatistics, bool]]:
+def lookup(
+    found: Sequence[Candidates], statistics: CollectionStatistics, deadline: Deadline
+) -> Steps[tuple[ItemStatistics, bool]]:
     """The statistics that points bring along, and whether they look like those of another generation."""
     payloads = [point.payload for candidates in found for point in candidates.hits]
     return done(item_statistics(payloads, statistics.generation))

@@ -20,10 +20,10 @@ from dbnorm_qdrant.points import QdrantPoints, lookup
 from dbnorm_qdrant.queries import check_similarity, mmr_of, searches_vector
 from dbnorm_qdrant.requests import DEFAULT_LIMIT
 from dbnorm_vdb.errors import InvalidParameterError, UnsupportedQueryError
-from dbnorm_vdb.methods import Form, form_of
+from dbnorm_vdb.methods import Form, Method, form_of
 from dbnorm_vdb.searching import Candidates, SearchPlan
 from dbnorm_vdb.statistics import Metric
-from dbnorm_vdb.steps import Each, Steps, call
+from dbnorm_vdb.steps import Each, Steps, call, within
 from dbnorm_vdb.store import KEY
 
 
@@ -129,9 +129,13 @@ class QdrantPrefetches(QdrantPoints):
             )
             return [self._candidates(sorted(found.points, key=self._raw_rank))]
 
-        (outcome,) = yield from self._search(alone, 1, fetch, lookup)
+        try:
+            (outcome,) = yield from within(plan.deadline, self._search(alone, 1, fetch, lookup))
+        except Exception as error:
+            self._fall_back_or_raise(error, plan)
+            return Form(()), wanted
         points, similarities = outcome.candidates.hits, outcome.candidates.similarities
-        if not points:
+        if not points or outcome.method is Method.RAW:
             return Form(()), window
         first, _ = item_statistics([points[0].payload], plan.statistics.generation)
         form = form_of(plan.method, {name: bool(first.activated(name)[0]) for name in plan.method.banks})

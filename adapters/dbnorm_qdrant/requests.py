@@ -12,6 +12,7 @@ from qdrant_client.conversions.conversion import GrpcToRest
 
 from dbnorm_qdrant.payload import rest_selector
 from dbnorm_qdrant.queries import mmr_of
+from dbnorm_vdb.deadline import Deadline
 
 DEFAULT_LIMIT = 10
 """The engine's, where a request or a prefetch has none."""
@@ -85,6 +86,12 @@ class Search(NamedTuple):
     def where(self) -> dict[str, Any]:
         """The arguments that say which replicas and shards to ask, and for how long."""
         return {name: self.others[name] for name in _OF_WHERE if name in self.others}
+
+    def until(self, deadline: Deadline) -> Search:
+        """The same in what is left of its time."""
+        if not deadline.is_set:
+            return self
+        return self._replace(others={**self.others, "timeout": deadline.client_timeout(whole_seconds=True)})
 
     def arguments(self) -> dict[str, Any]:
         """The arguments of `query_points`."""

@@ -10,6 +10,7 @@ from qdrant_client import QdrantClient, models
 from dbnorm_qdrant.answers import QdrantAnswers, Wishes
 from dbnorm_qdrant.prefetches import Windows
 from dbnorm_qdrant.requests import Search
+from dbnorm_vdb.deadline import Deadline
 from dbnorm_vdb.methods import Method
 from dbnorm_vdb.searching import Explained, result_of
 from dbnorm_vdb.steps import Steps, call
@@ -134,13 +135,15 @@ class QdrantSearches(QdrantAnswers):
             score_threshold=score_threshold,
             others=kwargs,
         )
-        wishes = self._wishes(candidates, method, exact, max_candidates, execution, explained)
-        (answer,) = yield from self._answered([search], wishes, self._send_one)
-        return answer
+        deadline = Deadline.after(kwargs.get("timeout"))
+        wishes = self._wishes(candidates, method, exact, max_candidates, execution, explained, deadline)
 
-    def _send_one(self, searches: Sequence[Search]) -> Steps[list[models.QueryResponse]]:
-        (search,) = searches
-        return [(yield from call("query_points", self.collection_name, **search.arguments()))]
+        def send(searches: Sequence[Search]) -> Steps[list[models.QueryResponse]]:
+            (one,) = searches
+            return [(yield from call("query_points", self.collection_name, **one.until(deadline).arguments()))]
+
+        (answer,) = yield from self._answered([search], wishes, send)
+        return answer
 
     def _wishes(
         self,
@@ -150,9 +153,10 @@ class QdrantSearches(QdrantAnswers):
         max_candidates: int | None,
         execution: str | None,
         explained: bool,
+        deadline: Deadline,
     ) -> Wishes:
         windows = Windows(candidates, exact, max_candidates)
-        return Wishes(windows, method, self._execution if execution is None else execution, explained)
+        return Wishes(windows, method, self._execution if execution is None else execution, explained, deadline)
 
     def query_batch_points(
         self,
@@ -224,10 +228,13 @@ class QdrantSearches(QdrantAnswers):
         **kwargs: Any,
     ) -> Steps[Explained[list[models.QueryResponse]]]:
         """The steps of `query_batch_points` and `query_batch_points_explained`."""
-        wishes = self._wishes(candidates, method, exact, max_candidates, execution, explained)
+        deadline = Deadline.after(kwargs.get("timeout"))
+        wishes = self._wishes(candidates, method, exact, max_candidates, execution, explained, deadline)
 
         def send(searches: Sequence[Search]) -> Steps[list[models.QueryResponse]]:
             sent = [search.request() for search in searches]
+            if deadline.is_set:
+                kwargs["timeout"] = deadline.client_timeout(whole_seconds=True)
             responses: list[models.QueryResponse]
             responses = yield from call("query_batch_points", self.collection_name, sent, **kwargs)
             return responses

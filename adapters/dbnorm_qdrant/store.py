@@ -73,6 +73,11 @@ class QdrantStore(Store):
         return self._info is not None
 
     @property
+    def known_name(self) -> str | None:
+        """The vector's name, as far as it is known without asking the database; None for the unnamed one, too."""
+        return (self._info.name if self._info is not None else self._asked_vector) or None
+
+    @property
     def concurrent(self) -> bool:
         return not isinstance(self.client._client, (QdrantLocal, AsyncQdrantLocal))
 
@@ -194,6 +199,15 @@ class QdrantStore(Store):
         records = self.client.retrieve(self.collection, ids=list(ids), with_payload=[_path(generation)])
         there = [record for record in records if generation_key(generation) in ((record.payload or {}).get(KEY) or {})]
         return [record.id for record in there], item_statistics([r.payload for r in there], generation)[0]
+
+    def all_items(self, generation: int, columns: Sequence[str]) -> tuple[list[ItemId], ItemStatistics]:
+        path = _path(generation)
+        ids: list[ItemId] = []
+        parts: list[ItemStatistics] = []
+        for records in self.scroll(self.collection, _IDS_PAGE, scroll_filter=_has(path), with_payload=[path]):
+            ids += [record.id for record in records]
+            parts.append(item_statistics([record.payload for record in records], generation)[0])
+        return ids, ItemStatistics.joined(parts)
 
     # --- the collection level ----------------------------------------------------------------------------------
 

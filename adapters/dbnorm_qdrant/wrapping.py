@@ -13,6 +13,8 @@ from dbnorm_qdrant.asynchronous import BridgedAdapter
 from dbnorm_qdrant.prefetches import concerns
 from dbnorm_qdrant.requests import rest_request
 from dbnorm_qdrant.store import QdrantStore
+from dbnorm_vdb.caching import DEFAULT_CACHE_BYTES
+from dbnorm_vdb.deadline import Deadline
 from dbnorm_vdb.errors import InvalidParameterError, UnsupportedQueryError
 from dbnorm_vdb.eventloop import Bridge
 from dbnorm_vdb.ledger import Ledger
@@ -24,7 +26,14 @@ Client = TypeVar("Client", QdrantClient, AsyncQdrantClient)
 Behind: TypeAlias = WrappedClient[Any, QdrantAdapter]
 
 
-def wrap(client: Client, *, statistics_ttl: float = DEFAULT_STATISTICS_TTL, execution: str = "client") -> Client:
+def wrap(
+    client: Client,
+    *,
+    statistics_ttl: float = DEFAULT_STATISTICS_TTL,
+    execution: str = "client",
+    cache: str = "none",
+    cache_bytes: int = DEFAULT_CACHE_BYTES,
+) -> Client:
     """A client that can stand wherever the given one can, and normalises what searches a fitted vector.
 
     It is an instance of a subclass of the client's class and shares all its state: closing one closes both. On
@@ -37,6 +46,7 @@ def wrap(client: Client, *, statistics_ttl: float = DEFAULT_STATISTICS_TTL, exec
         client: the user's own `QdrantClient` or `AsyncQdrantClient`.
         statistics_ttl: see `QdrantAdapter`; also after how long a collection is seen to be fitted.
         execution: see `QdrantAdapter`.
+        cache, cache_bytes: see `QdrantAdapter`; for each collection.
 
     Example:
         >>> client = wrap(QdrantClient("http://localhost:6333"))  # doctest: +SKIP
@@ -50,14 +60,24 @@ def wrap(client: Client, *, statistics_ttl: float = DEFAULT_STATISTICS_TTL, exec
         active = Ledger(QdrantStore(blocking, collection, None)).active()
         if active is None:
             return None
-        return kind(blocking, collection, active.vector, statistics_ttl=statistics_ttl, execution=execution)
+        options: dict[str, Any] = {"statistics_ttl": statistics_ttl, "cache": cache, "cache_bytes": cache_bytes}
+        return kind(blocking, collection, active.vector, execution=execution, **options)
 
     return wrapped(client, _REPLACEMENTS, WrappedClient(client, make, statistics_ttl))
 
 
+def _adapter(behind: Behind, collection: str, arguments: dict[str, Any]) -> Steps[QdrantAdapter | None]:
+    """The adapter of a search of a collection that has statistics; the search gets what is left of its time."""
+    deadline = Deadline.after(arguments.get("timeout"))
+    adapter = yield from behind.adapter(collection, deadline)
+    if deadline.is_set:
+        arguments["timeout"] = deadline.client_timeout(whole_seconds=True)
+    return adapter
+
+
 def _query_points(behind: Behind, collection_name: str, *args: Any, **kwargs: Any) -> Steps[Any]:
     arguments = behind.bound("query_points", collection_name, args, kwargs)
-    adapter = yield from behind.adapter(collection_name)
+    adapter = yield from _adapter(behind, collection_name, arguments)
     if adapter is None or not _concerns(adapter, arguments):
         options = _clients(arguments, collection_name, adapter)
         return (yield from call("query_points", collection_name, **options))
@@ -69,7 +89,7 @@ def _query_batch_points(
 ) -> Steps[Any]:
     arguments = behind.bound("query_batch_points", collection_name, (requests, *args), kwargs)
     del arguments["requests"]
-    adapter = yield from behind.adapter(collection_name)
+    adapter = yield from _adapter(behind, collection_name, arguments)
     ours = [adapter is not None and _concerns(adapter, vars(rest_request(request))) for request in requests]
     rows, others = ([row for row, our in enumerate(ours) if our is which] for which in (True, False))
     answers: dict[int, models.QueryResponse] = {}
@@ -87,7 +107,7 @@ def _query_batch_points(
 
 def _query_points_groups(behind: Behind, collection_name: str, *args: Any, **kwargs: Any) -> Steps[Any]:
     arguments = behind.bound("query_points_groups", collection_name, args, kwargs)
-    adapter = yield from behind.adapter(collection_name)
+    adapter = yield from _adapter(behind, collection_name, arguments)
     if adapter is None or not _concerns(adapter, arguments):
         options = _clients(arguments, collection_name, adapter)
         return (yield from call("query_points_groups", collection_name, **options))

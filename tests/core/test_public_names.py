@@ -69,6 +69,7 @@ ERRORS = {
     "NotFittedError": ("StatisticsError", Exception),
     "StatisticsFormatError": ("StatisticsError", Exception),
     "StatisticsMismatchError": ("StatisticsError", Exception),
+    "StatisticsTimeoutError": ("StatisticsError", TimeoutError),
     "FitInProgressError": ("StatisticsError", Exception),
     "ForeignDataError": ("StatisticsError", Exception),
     "MissingDependencyError": ("DBNormError", ImportError),

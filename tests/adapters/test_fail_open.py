@@ -1,0 +1,401 @@
+"""Whatever happens to the statistics, a search answers in time: normalised if it can, else raw, told and counted."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from adapters.world import World
+from faces import Blocking
+from harness import FACES, Engine, fixture_name
+
+import dbnorm_milvus
+import dbnorm_qdrant
+import dbnorm_vdb as db
+from dbnorm_vdb import NotFittedError, StatisticsFormatError, StatisticsTimeoutError
+
+WORLD = World.make(n=60)
+QUERY = WORLD.queries[0]
+
+
+class LostError(Exception):
+    """An error as a client might raise it."""
+
+
+@pytest.fixture(scope="module", params=FACES)
+def engine(request: pytest.FixtureRequest) -> Engine:
+    """Sync and async adapters alike."""
+    engine: Engine = request.getfixturevalue(fixture_name(request.param))
+    return engine
+
+
+@pytest.fixture(scope="module")
+def collection(engine: Engine) -> Iterator[str]:
+    name = engine.create(WORLD.items)
+    adapter = engine.adapter(name)
+    WORLD.fit(adapter)
+    yield name
+    adapter.drop()
+    engine.drop_collection(name)
+
+
+@pytest.fixture
+def never() -> Iterator[Callable[..., Any]]:
+    """A function that does not answer before the test is over."""
+    over = threading.Event()
+
+    def answer(*args: Any, **kwargs: Any) -> Any:
+        over.wait(60)
+        raise LostError("too late for anybody")
+
+    yield answer
+    over.set()
+
+
+def lost(*args: Any, **kwargs: Any) -> Any:
+    raise LostError("the connection is gone")
+
+
+def inner_of(adapter: Any) -> Any:
+    """The adapter that does the work."""
+    return vars(adapter)["_adapter"]._inner if isinstance(adapter, Blocking) else adapter
+
+
+def ids_of(engine: Engine, adapter: Any, **options: Any) -> list[Any]:
+    return [hit.id for hit in engine.search(adapter, None, QUERY, limit=8, **options)]
+
+
+def pairs(found: list[Any]) -> dict[Any, float]:
+    """Ids, in their order, and scores."""
+    return {hit.id: hit.score for hit in found}
+
+
+def told(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.name == "dbnorm_vdb"]
+
+
+@pytest.fixture
+def raw(engine: Engine, collection: str) -> list[Any]:
+    return [hit.id for hit in engine.search(engine.client(), collection, QUERY, limit=8)]
+
+
+@pytest.fixture
+def normalised(engine: Engine, collection: str, raw: list[Any]) -> list[Any]:
+    ids = ids_of(engine, engine.adapter(collection))
+    assert ids != raw
+    return ids
+
+
+# --- the collection-level statistics ------------------------------------------------------------------------------
+
+
+def test_unreadable_statistics(
+    engine: Engine, collection: str, raw: list[Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    adapter, strict = engine.adapter(collection), engine.adapter(collection, on_missing="error")
+    for each in (adapter, strict):
+        inner_of(each)._store.read_documents = lambda: {"dbnorm": '{"format_version": 99}'}
+    for _ in range(3):
+        assert ids_of(engine, adapter) == raw
+    assert len(told(caplog)) == 1
+    assert "format version 99" in told(caplog)[0]
+    assert (adapter.fallback_count, adapter.fallback_reasons) == (3, {"unreadable": 3})
+    for each, options in ((strict, {}), (adapter, {"method": "is"})):
+        with pytest.raises(StatisticsFormatError, match="format version 99"):
+            ids_of(engine, each, **options)
+
+
+def test_statistics_that_cannot_be_read(
+    engine: Engine, collection: str, raw: list[Any], normalised: list[Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    adapter, strict = engine.adapter(collection), engine.adapter(collection, on_missing="error")
+    inner = inner_of(adapter)
+    own = inner._store.read_documents
+    inner._store.read_documents = inner_of(strict)._store.read_documents = lost
+    for _ in range(2):
+        assert ids_of(engine, adapter) == raw
+    assert adapter.fallback_reasons == {"failed": 2}
+    assert [("LostError: the connection is gone" in line) for line in told(caplog)] == [True]
+    for each, options in ((strict, {}), (adapter, {"method": "is"})):
+        with pytest.raises(LostError):
+            ids_of(engine, each, **options)
+    inner._store.read_documents = own
+    assert ids_of(engine, adapter, method="dual_is") == normalised  # who insists does not wait
+    assert ids_of(engine, adapter) == normalised
+
+
+def test_statistics_once_read_serve_on_when_they_cannot_be_read_again(
+    engine: Engine, collection: str, normalised: list[Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    adapter = engine.adapter(collection, statistics_ttl=0)
+    assert ids_of(engine, adapter) == normalised
+    inner_of(adapter)._store.read_documents = lost
+    for _ in range(3):
+        assert ids_of(engine, adapter) == normalised
+    assert adapter.fallback_count == 0
+    assert len(told(caplog)) == 1
+    assert "those read before serve on: LostError" in told(caplog)[0]
+
+
+def test_statistics_once_read_do_not_outlive_a_drop(engine: Engine) -> None:
+    collection = engine.create(WORLD.items)
+    other, adapter = engine.adapter(collection), engine.adapter(collection, statistics_ttl=0)
+    WORLD.fit(other)
+    assert ids_of(engine, adapter)
+    other.drop()
+    own = [hit.id for hit in engine.search(engine.client(), collection, QUERY, limit=8)]
+    assert ids_of(engine, adapter) == own
+    assert adapter.fallback_reasons == {"absent": 1}
+    engine.drop_collection(collection)
+
+
+def test_statistics_that_are_late(
+    engine: Engine, collection: str, raw: list[Any], never: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The search does not wait for them longer than it has time, and the next one not at all."""
+    adapter, strict = engine.adapter(collection), engine.adapter(collection, on_missing="error")
+    inner_of(adapter)._store.read_documents = inner_of(strict)._store.read_documents = never
+    for _ in range(3):
+        assert ids_of(engine, adapter, timeout=1) == raw
+    assert ids_of(engine, adapter) == raw
+    assert adapter.fallback_reasons == {"late": 4}
+    assert len(told(caplog)) == 1
+    assert "within its timeout of 1 s" in told(caplog)[0]
+    with pytest.raises(StatisticsTimeoutError, match="raise the timeout, or search with method='raw'"):
+        ids_of(engine, strict, timeout=1)
+    with pytest.raises(TimeoutError):
+        ids_of(engine, adapter, timeout=1, method="is")
+
+
+def test_statistics_that_were_late_are_used_when_they_have_come(
+    engine: Engine, collection: str, raw: list[Any], normalised: list[Any]
+) -> None:
+    adapter = engine.adapter(collection)
+    inner = inner_of(adapter)
+    own, may_answer, answered = inner._store.read_documents, threading.Event(), threading.Event()
+
+    def slow() -> Any:
+        may_answer.wait(60)
+        documents = own()
+        answered.set()
+        return documents
+
+    inner._store.read_documents = slow
+    assert ids_of(engine, adapter, timeout=1) == raw
+    may_answer.set()
+    assert answered.wait(60)
+    inner._store.read_documents = lost  # they are not read once more
+    while inner._current._known.statistics is None:
+        pass
+    assert ids_of(engine, adapter, timeout=1) == normalised
+
+
+def test_a_collection_that_is_not_described_in_time(
+    engine: Engine, collection: str, raw: list[Any], never: Any
+) -> None:
+    adapter = engine.adapter(collection)
+    inner = inner_of(adapter)
+    own, inner._store._describe = inner._store._describe, never
+    assert ids_of(engine, adapter, timeout=1) == raw
+    assert adapter.fallback_reasons == {"late": 1}
+    with pytest.raises(StatisticsTimeoutError):
+        ids_of(engine, adapter, timeout=1, method="is")
+    inner._store._describe = own
+
+
+def test_what_the_client_says_of_a_collection_that_is_not_there(engine: Engine) -> None:
+    with pytest.raises(Exception) as own:  # noqa: PT011 - whatever it is
+        engine.search(engine.client(), "nowhere", QUERY, limit=8)
+    with pytest.raises(type(own.value)):
+        ids_of(engine, engine.adapter("nowhere"), timeout=5)
+
+
+# --- the statistics of the items ----------------------------------------------------------------------------------
+
+
+def test_statistics_of_items_that_cannot_be_read(
+    engine: Engine, collection: str, raw: list[Any], normalised: list[Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    adapter = engine.adapter(collection, cache="lazy")
+    strict = engine.adapter(collection, cache="lazy", on_missing="error")
+    inner = inner_of(adapter)
+    items = inner._store.items
+    inner._store.items = inner_of(strict)._store.items = lost
+    for _ in range(2):
+        own = engine.search(engine.client(), collection, QUERY, limit=8)
+        assert pairs(engine.search(adapter, None, QUERY, limit=8)) == pairs(own)
+    assert adapter.fallback_reasons == {"failed": 2}
+    assert len(told(caplog)) == 1
+    for each, options in ((strict, {}), (adapter, {"method": "dual_is"})):
+        with pytest.raises(LostError):
+            ids_of(engine, each, **options)
+    inner._store.items = items
+    assert ids_of(engine, adapter) == normalised
+
+
+def test_statistics_of_items_that_are_late(engine: Engine, collection: str, raw: list[Any], never: Any) -> None:
+    adapter = engine.adapter(collection, cache="none" if "milvus" in engine.name else "lazy")
+    assert ids_of(engine, adapter, method="raw") == raw
+    inner_of(adapter)._store.items = never
+    assert ids_of(engine, adapter, timeout=1) == raw
+    assert adapter.fallback_reasons == {"late": 1}
+    with pytest.raises(StatisticsTimeoutError):
+        ids_of(engine, adapter, timeout=1, method="dual_is")
+
+
+def test_filters_offsets_and_thresholds_hold_for_a_search_that_falls_back(engine: Engine, collection: str) -> None:
+    adapter = engine.adapter(collection, cache="lazy")
+    inner_of(adapter)._store.items = lost
+    own = engine.search(engine.client(), collection, QUERY, limit=5, below=20, offset=3)
+    assert len(own) == 5
+    assert pairs(engine.search(adapter, None, QUERY, limit=5, below=20, offset=3)) == pairs(own)
+    assert adapter.fallback_count == 1
+
+
+def test_a_search_that_falls_back_says_so_when_asked(engine: Engine, collection: str, raw: list[Any]) -> None:
+    adapter = engine.adapter(collection, cache="lazy")
+    inner_of(adapter)._store.items = lost
+    explained = engine.explain(adapter, QUERY[None], limit=8)
+    assert explained.queries[0].method == "raw"
+    assert [hit.id for hit in explained.queries[0].hits] == raw
+
+
+def test_candidates_none_of_which_has_statistics(engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
+    """Their result is raw, since all count as average items: that is told."""
+    collection = engine.create(WORLD.items)
+    adapter, strict = engine.adapter(collection), engine.adapter(collection, on_missing="error")
+    WORLD.fit(adapter)
+    new = [{"number": -1, "title": "new"} for _ in range(3)]
+    engine.insert(collection, [100, 101, 102], WORLD.items[:3], new)
+    own = engine.search(engine.client(), collection, QUERY, limit=8, below=0)
+    found = engine.search(adapter, None, QUERY, limit=8, below=0)
+    assert [hit.id for hit in found] == [hit.id for hit in own]
+    assert adapter.fallback_reasons == {"uncovered": 1}
+    assert "none of the 3 candidates has statistics of the active fit; call refresh()" in told(caplog)[-1]
+    with pytest.raises(NotFittedError, match="none of the 3 candidates"):
+        engine.search(strict, None, QUERY, limit=8, below=0)
+    ids_of(engine, adapter)
+    assert adapter.fallback_count == 1
+    adapter.refresh()
+    engine.search(adapter, None, QUERY, limit=8, below=0)
+    assert adapter.fallback_count == 1
+    adapter.drop()
+    engine.drop_collection(collection)
+
+
+# --- exact searches -----------------------------------------------------------------------------------------------
+
+
+def test_an_exact_search_that_runs_out_of_time_returns_what_it_has(
+    engine: Engine, collection: str, never: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    adapter = engine.adapter(collection, cache="lazy")
+    unhurried = engine.explain(adapter, QUERY[None], limit=8, candidates=8, exact=True)
+    assert unhurried.certified
+    assert unhurried.queries[0].rounds > 1
+    inner = inner_of(adapter)
+    read, times = inner._store.items, []
+
+    def once(*args: Any) -> Any:
+        times.append(args)
+        return read(*args) if len(times) == 1 else never()
+
+    adapter = engine.adapter(collection, cache="none" if "milvus" in engine.name else "lazy")
+    inner_of(adapter)._store.items = once
+    explained = engine.explain(adapter, QUERY[None], limit=8, candidates=8, exact=True, timeout=2)
+    (query,) = explained.queries
+    assert (query.certified, query.rounds, query.candidates) == (False, 1, 8)
+    assert query.method == "dual_is"
+    assert "exact=True: 1 of 1 results: " in told(caplog)[-1]
+
+
+# --- wrapped clients ----------------------------------------------------------------------------------------------
+
+
+def test_a_wrapped_client_serves_raw_results_in_time(
+    quick_engine: Engine, never: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    collection = quick_engine.create(WORLD.items)
+    adapter = quick_engine.adapter(collection)
+    WORLD.fit(adapter)
+    client = quick_engine.client()
+    own = quick_engine.search(client, collection, QUERY, limit=8)
+    milvus = "milvus" in quick_engine.name
+    module = dbnorm_milvus if milvus else dbnorm_qdrant
+    with monkeypatch.context() as patched:
+        patched.setattr(type(adapter._store), "read_documents", never)
+        assert quick_engine.search(module.wrap(client), collection, QUERY, limit=8, timeout=1) == own
+    wrapped = module.wrap(client, cache="lazy", statistics_ttl=0)
+    normalised = quick_engine.search(wrapped, collection, QUERY, limit=8, timeout=5)
+    assert pairs(normalised) == pytest.approx(pairs(quick_engine.search(adapter, None, QUERY, limit=8)), abs=1e-6)
+    with monkeypatch.context() as patched:
+        patched.setattr(type(adapter._store), "read_documents", never)
+        assert quick_engine.search(wrapped, collection, QUERY, limit=8, timeout=1) == normalised
+    adapter.drop()
+    quick_engine.drop_collection(collection)
+
+
+# --- caches, on real engines --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cache", ["all", "lazy", "none"])
+@pytest.mark.parametrize("cache_bytes", [300, 10**6])
+def test_results_do_not_depend_on_the_cache(
+    engine: Engine, collection: str, normalised: list[Any], cache: str, cache_bytes: int
+) -> None:
+    adapter = engine.adapter(collection, cache=cache, cache_bytes=cache_bytes)
+    plain = engine.adapter(collection)
+    for query in WORLD.queries[:4]:
+        for method in ("dual_is", "dual_dis"):
+            expected = engine.search(plain, None, query, limit=30, method=method)
+            found = engine.search(adapter, None, query, limit=30, method=method)
+            assert [hit.id for hit in found] == [hit.id for hit in expected]
+            np.testing.assert_allclose([h.score for h in found], [h.score for h in expected], atol=1e-6)
+            assert [hit.payload for hit in found] == [hit.payload for hit in expected]
+    info = adapter.cache_info()
+    assert info.nbytes <= cache_bytes
+    if cache != "none":
+        assert info.mode == ("all" if cache == "all" and cache_bytes > 2000 else "lazy")
+        assert info.hits > 0
+
+
+@pytest.mark.parametrize("cache", ["all", "lazy"])
+def test_a_cache_follows_upserts_refreshes_and_new_fits(quick_engine: Engine, cache: str) -> None:
+    engine = quick_engine
+    collection = engine.create(WORLD.items)
+    adapter, plain = engine.adapter(collection, cache=cache), engine.adapter(collection, cache="none")
+    everything = {"limit": 61, "candidates": 61}
+
+    def assert_alike() -> None:
+        found, expected = (
+            {hit.id: hit.score for hit in engine.search(each, None, QUERY, **everything)} for each in (adapter, plain)
+        )
+        assert found == pytest.approx(expected, abs=1e-6)
+
+    WORLD.fit(adapter)
+    assert_alike()
+    number = [{"number": 60, "title": "new"}]
+    engine.upsert(adapter, [60], WORLD.items[5:6], number)
+    assert_alike()
+    engine.upsert(adapter, [60], WORLD.items[7:8], number)  # changed once more
+    assert_alike()
+    engine.insert(collection, [3], WORLD.items[9:10], [{"number": 3, "title": "changed by the client"}])
+    adapter.refresh()
+    plain = engine.adapter(collection, cache="none")
+    assert_alike()
+    WORLD.fit(adapter, query_beta=3.0)
+    plain = engine.adapter(collection, cache="none")
+    assert_alike()
+    adapter.drop()
+    assert adapter.cache_info().items == 0
+    engine.drop_collection(collection)
+
+
+def test_bad_cache_settings(quick_engine: Engine) -> None:
+    with pytest.raises(db.InvalidParameterError, match="cache must be 'all', 'lazy' or 'none', got 'much'"):
+        quick_engine.adapter("any", cache="much")
+    with pytest.raises(db.InvalidParameterError, match="cache_bytes .* got -1"):
+        quick_engine.adapter("any", cache_bytes=-1)
