@@ -43,6 +43,7 @@ class SearchPlan(NamedTuple):
         at_most: the highest normalised similarity that counts; None: any.
         needed: where the result is made of groups of hits: how many of the ranked candidates decide it, given these
             and their order; None if not even all of them do.
+        fallback: it is raw for want of statistics.
     """
 
     method: Method
@@ -54,6 +55,7 @@ class SearchPlan(NamedTuple):
     by_default: bool = True
     at_most: float | None = None
     needed: Needed | None = None
+    fallback: bool = False
 
     def method_for(self, statistics: CollectionStatistics) -> Method:
         """The method under other statistics than those it was planned with."""

@@ -17,12 +17,14 @@ from dbnorm_vdb.biases import BankBiases
 from dbnorm_vdb.errors import InvalidParameterError, NotFittedError, StatisticsFormatError, StatisticsMismatchError
 from dbnorm_vdb.ledger import Ledger
 from dbnorm_vdb.methods import Method, check_supported
+from dbnorm_vdb.observing import looked_up
 from dbnorm_vdb.parameters import check_count
 from dbnorm_vdb.reranking import Reranked, rerank
 from dbnorm_vdb.searching import DEFAULT_MAX_CANDIDATES, Candidates, Fetch, Lookup, Outcome, SearchPlan, next_window
 from dbnorm_vdb.statistics import CollectionStatistics, ItemStatistics
 from dbnorm_vdb.steps import Steps, Work, run
 from dbnorm_vdb.store import Store, VectorInfo
+from dbnorm_vdb.telemetry import spanned
 
 logger = logging.getLogger("dbnorm_vdb")
 
@@ -123,7 +125,8 @@ class Serving:
         statistics = None if chosen is Method.RAW else (yield from self._served(fail_open=fail_open))
         used = Method.RAW if statistics is None else check_supported(chosen or statistics.method, statistics)
         if statistics is None or used is Method.RAW:
-            return SearchPlan(Method.RAW, wanted, wanted, explained=explained)
+            fallback = statistics is None and chosen is not Method.RAW
+            return SearchPlan(Method.RAW, wanted, wanted, explained=explained, fallback=fallback)
         return SearchPlan(
             used,
             wanted,
@@ -226,11 +229,11 @@ class Serving:
         statistics = plan.statistics
         if plan.explained or plan.max_window is not None:
             statistics = (yield from self.statistics_in_use(fresh=True)) or statistics
-        items, outdated = yield from lookup(found, statistics)
+        items, outdated = yield from looked_up(lookup(found, statistics))
         if outdated:
             newer = yield from self._newer_statistics(statistics)
             if newer is not None:
-                items, _ = yield from lookup(found, newer)
+                items, _ = yield from looked_up(lookup(found, newer))
                 return newer, items
         return statistics, items
 
@@ -246,6 +249,7 @@ class Serving:
         statistics: CollectionStatistics | None = yield Work(self._read_statistics, key=key)
         return statistics
 
+    @spanned("dbnorm.lookup")
     def _read_statistics(self) -> CollectionStatistics | None:
         statistics = self._ledger.active()
         if statistics is not None:
@@ -287,6 +291,7 @@ class Serving:
             logger.warning("collection %r: %s", self._store.collection, message)
 
 
+@spanned("dbnorm.rerank")
 def _reranked(
     plan: SearchPlan,
     found: Sequence[Candidates],

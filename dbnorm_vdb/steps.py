@@ -1,13 +1,15 @@
 """Searches as steps: written once, run by a sync client at once and by an async one on its event loop.
 
 What a search needs from outside it yields, and is sent the answer: a `Call` of the user's client, `Work` of ours that
-may block (reading statistics, much arithmetic), or several such searches that do not depend on each other. `run` does
-what is asked for in the calling thread; `dbnorm_vdb.asynchronous` awaits it.
+may block (reading statistics, much arithmetic), several such searches that do not depend on each other, or steps that
+are to be taken within a context manager. `run` does what is asked for in the calling thread; `dbnorm_vdb.asynchronous`
+awaits it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Hashable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, TypeVar
 
@@ -49,7 +51,20 @@ class Each:
     steps: Sequence[Steps[Any]]
 
 
-Request: TypeAlias = Call | Work | Each
+@dataclass(frozen=True)
+class Within:
+    """Steps to be taken within a context manager: one that steps entered themselves would stay entered while they wait.
+
+    Attributes:
+        manager: makes it.
+        steps: whose result is sent back.
+    """
+
+    manager: Callable[[], AbstractContextManager[Any]]
+    steps: Steps[Any]
+
+
+Request: TypeAlias = Call | Work | Each | Within
 Steps: TypeAlias = Generator[Request, Any, T]
 
 
@@ -85,4 +100,7 @@ def _answer(request: Request, client: Any) -> Any:
         return request.of(client)
     if isinstance(request, Work):
         return request.function()
+    if isinstance(request, Within):
+        with request.manager():
+            return run(request.steps, client)
     return [run(steps, client) for steps in request.steps]

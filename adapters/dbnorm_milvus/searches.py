@@ -19,6 +19,7 @@ from dbnorm_milvus.store import SAME_SCALE, MilvusStore
 from dbnorm_vdb.collection import NormalizedCollection
 from dbnorm_vdb.errors import StatisticsMismatchError
 from dbnorm_vdb.methods import Method
+from dbnorm_vdb.observing import count_engines, count_outcomes, observed
 from dbnorm_vdb.parameters import check_count
 from dbnorm_vdb.searching import (
     DEFAULT_MAX_CANDIDATES,
@@ -120,6 +121,7 @@ class MilvusSearches(NormalizedCollection):
         """`search`, and how its results came about: distances and ranks before and after, and the certificates."""
         return self._run(self.search_steps(True, *args, **kwargs))
 
+    @observed("search")
     def search_steps(
         self,
         explained: bool,
@@ -158,6 +160,7 @@ class MilvusSearches(NormalizedCollection):
         if plan.statistics is None:
             asked = {"limit": limit, "output_fields": output_fields, "search_params": search_params}
             results = yield from call("search", self.collection_name, data=data, **arguments, **asked, **kwargs)
+            count_engines(self._store, plan, len(results))
             raw = [raw_explanation([*zip(h.ids, h.distances, strict=True)], offset) for h in results if explained]
             return Explained(results, tuple(raw))
         self._check_field(anns_field)
@@ -176,6 +179,7 @@ class MilvusSearches(NormalizedCollection):
             outcomes = yield from self._search(plan, requests.count, requests.fetch, self._statistics_of)
         else:
             outcomes = yield from self._search_groups(plan, requests, groups, candidates)
+        count_outcomes(self._store, plan, outcomes)
         results, explanations = requests.result, []
         for row, outcome in enumerate(outcomes):
             ranks = self._put(results, row, outcome, taken, groups, offset)
@@ -256,6 +260,7 @@ class MilvusSearches(NormalizedCollection):
         """
         return self._run(self._rerank(results, limit, method))
 
+    @observed("rerank")
     def _rerank(self, results: Any, limit: int | None, method: str | Method | None) -> Steps[Any]:
         if limit is not None:
             check_count(limit, what="limit")
@@ -264,6 +269,7 @@ class MilvusSearches(NormalizedCollection):
             return results
         plan = yield from self._plan(limit=limit or most, method=method)
         if plan.statistics is None:
+            count_engines(self._store, plan, len(results))
             for hits in results:
                 keep_hits(hits, range(min(plan.wanted, len(hits))), hits.distances[: plan.wanted])
             return results
@@ -277,6 +283,7 @@ class MilvusSearches(NormalizedCollection):
         outcomes = yield from self._search(
             plan, len(results), lambda rows, window: done([candidates[row] for row in rows]), self._statistics_of
         )
+        count_outcomes(self._store, plan, outcomes)
         for hits, order, outcome in zip(results, orders, outcomes, strict=True):
             keep_hits(hits, order[outcome.best.order].tolist(), (outcome.best.scores * scale).tolist())
         return results

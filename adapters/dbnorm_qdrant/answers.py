@@ -17,6 +17,7 @@ from dbnorm_qdrant.requests import Search
 from dbnorm_vdb.diversity import diversified
 from dbnorm_vdb.errors import InvalidParameterError, StatisticsMismatchError, UnsupportedQueryError
 from dbnorm_vdb.methods import Method, form_of
+from dbnorm_vdb.observing import count_engines, count_outcomes
 from dbnorm_vdb.parameters import check_count
 from dbnorm_vdb.searching import (
     Candidates,
@@ -116,6 +117,7 @@ class QdrantAnswers(QdrantPrefetches):
             hits = [(point.id, point.score) for point in points]
             told = (raw_explanation(hits, search.offset or 0),) if plan.explained else ()
             answers.append(Explained(response.model_copy(update={"points": points}), told))
+        count_engines(self._store, plan, len(searches))
         return answers
 
     def _fused(
@@ -133,6 +135,7 @@ class QdrantAnswers(QdrantPrefetches):
         responses = yield from send([s._replace(with_payload=with_our_key(s.selector)) for s in prepared])
         if (yield from self._replaced(_all_points(responses), plan.statistics)):
             return None
+        count_engines(self._store, plan, len(searches))
         return [
             _answer(response, [clean(point, search.selector) for point in response.points])
             for search, response in zip(searches, responses, strict=True)
@@ -147,6 +150,7 @@ class QdrantAnswers(QdrantPrefetches):
         responses = yield from send([normalised_search(search, plan) for search in prepared])
         if (yield from self._replaced(_all_points(responses), plan.statistics)):
             return None
+        count_engines(self._store, plan, len(searches), window=plan.window)
         return [
             _answer(response, [self._of_server(point, search.selector) for point in response.points])
             for search, response in zip(searches, responses, strict=True)
@@ -178,6 +182,7 @@ class QdrantAnswers(QdrantPrefetches):
             return [self._candidates(response.points) for response in found]
 
         outcomes = yield from self._search(plan, len(searches), fetch, lookup)
+        count_outcomes(self._store, plan, outcomes)
         points = [self._points(outcome, s.selector) for outcome, s in zip(outcomes, searches, strict=True)]
         pages = yield from self._pages(searches, outcomes, points)
         answers: list[Answer] = []
