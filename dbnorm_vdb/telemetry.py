@@ -92,9 +92,11 @@ _search: ContextVar[_SearchSpan | None] = ContextVar("dbnorm_search", default=No
 @contextmanager
 def span(name: str, attributes: Mapping[str, str] | None = None) -> Iterator[trace.Span]:
     """A span around a block; an error in it is told by its class."""
-    with _tracer.start_as_current_span(
-        name, attributes=attributes, record_exception=False, set_status_on_exception=False
-    ) as current:
+    current = _tracer.start_span(name, attributes=attributes)
+    if not current.get_span_context().is_valid:  # nobody has set a provider
+        yield current
+        return
+    with trace.use_span(current, end_on_exit=True, record_exception=False, set_status_on_exception=False):
         try:
             yield current
         except BaseException as error:
