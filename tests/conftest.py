@@ -15,6 +15,7 @@ from faces import AsyncMilvusEngine, AsyncQdrantEngine, Loop
 from harness import ENGINES, FACES, Engine, MilvusEngine, QdrantEngine, fixture_name, servers_from_environment
 from pymilvus import MilvusClient
 from qdrant_client import QdrantClient
+from recorded import Recorded
 
 SLOWEST = "milvus-2.3.5"
 
@@ -120,6 +121,20 @@ def milvus_server() -> Iterator[Engine]:
     client = MilvusClient(servers_from_environment()["milvus-server"])
     yield MilvusEngine("milvus-server", client)
     client.close()
+
+
+@pytest.fixture(scope="session")
+def recorded_ever() -> Iterator[Recorded]:
+    recorded = Recorded()
+    yield recorded
+    recorded.close()
+
+
+@pytest.fixture
+def recorded(recorded_ever: Recorded) -> Recorded:
+    """What telemetry records, spans from now on."""
+    recorded_ever.forget_spans()
+    return recorded_ever
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
