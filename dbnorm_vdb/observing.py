@@ -63,12 +63,11 @@ def count_outcomes(store: Store, plan: SearchPlan, outcomes: Sequence[Outcome]) 
         telemetry.count(_place(store), Answered(outcomes[0].method.value, plan.wanted, results, windows, rounds))
 
 
-def count_engines(store: Store, plan: SearchPlan, queries: int, *, window: int | None = None) -> None:
-    """Tell how queries were answered by the engine: raw, or re-ranked by it, out of windows of that size."""
+def count_queries(store: Store, plan: SearchPlan, queries: int, *, windows: Sequence[int] = ()) -> None:
+    """Tell how queries were answered that have no certificate: raw, or normalised, out of windows of these sizes."""
     if telemetry.PRESENT:
         raw = Result.FALLBACK if plan.fallback else Result.RAW
         results = {raw if plan.method is Method.RAW else Result.UNCERTIFIED: queries}
-        windows = [] if window is None else [window] * queries
         telemetry.count(_place(store), Answered(plan.method.value, plan.wanted, results, windows))
 
 

@@ -12,7 +12,7 @@ from dbnorm_milvus.parameters import REFUSED, check_digits, refuse, rounded
 from dbnorm_milvus.results import add_costs, merge_hits
 from dbnorm_vdb.errors import InvalidParameterError, UnsupportedQueryError
 from dbnorm_vdb.methods import Method
-from dbnorm_vdb.observing import count_engines, observed
+from dbnorm_vdb.observing import count_queries, observed
 from dbnorm_vdb.searching import result_of
 from dbnorm_vdb.steps import Each, Steps, Work, call
 
@@ -94,7 +94,7 @@ class MilvusHybridSearches(MilvusIteration):
         if plan.statistics is None:
             asked = {"limit": limit, "output_fields": output_fields, **arguments}
             results = yield from call("hybrid_search", self.collection_name, reqs, ranker, **asked)
-            count_engines(self._store, plan, len(results))
+            count_queries(self._store, plan, len(results))
             return results
         fields = [request.anns_field or self._store.default_field or "" for request in reqs]
         if self.vector_name not in fields:

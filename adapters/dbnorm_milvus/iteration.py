@@ -18,7 +18,7 @@ from dbnorm_milvus.searches import MilvusSearches
 from dbnorm_milvus.store import SAME_SCALE
 from dbnorm_vdb.errors import InvalidParameterError, StatisticsMismatchError, UnsupportedQueryError
 from dbnorm_vdb.methods import Method
-from dbnorm_vdb.observing import count_engines, looked_up, observed
+from dbnorm_vdb.observing import count_queries, looked_up, observed
 from dbnorm_vdb.parameters import check_count
 from dbnorm_vdb.searching import Candidates, SearchPlan
 from dbnorm_vdb.statistics import CollectionStatistics
@@ -121,7 +121,7 @@ class MilvusIteration(MilvusSearches):
         if plan.statistics is None:
             own = {"limit": limit, "search_params": search_params, "external_filter_func": external_filter_func}
             rest = {"batch_size": batch_size, "round_decimal": round_decimal, **own, **arguments}
-            count_engines(self._store, plan, 1)
+            count_queries(self._store, plan, 1)
             return (yield from call("search_iterator", self.collection_name, data, **rest))
         self._check_field(anns_field)
         metric = self._store.describe().metric

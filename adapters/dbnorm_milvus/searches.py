@@ -19,7 +19,7 @@ from dbnorm_milvus.store import SAME_SCALE, MilvusStore
 from dbnorm_vdb.collection import NormalizedCollection
 from dbnorm_vdb.errors import StatisticsMismatchError
 from dbnorm_vdb.methods import Method
-from dbnorm_vdb.observing import count_engines, count_outcomes, observed
+from dbnorm_vdb.observing import count_outcomes, count_queries, observed
 from dbnorm_vdb.parameters import check_count
 from dbnorm_vdb.searching import (
     DEFAULT_MAX_CANDIDATES,
@@ -160,7 +160,7 @@ class MilvusSearches(NormalizedCollection):
         if plan.statistics is None:
             asked = {"limit": limit, "output_fields": output_fields, "search_params": search_params}
             results = yield from call("search", self.collection_name, data=data, **arguments, **asked, **kwargs)
-            count_engines(self._store, plan, len(results))
+            count_queries(self._store, plan, len(results))
             raw = [raw_explanation([*zip(h.ids, h.distances, strict=True)], offset) for h in results if explained]
             return Explained(results, tuple(raw))
         self._check_field(anns_field)
@@ -269,7 +269,7 @@ class MilvusSearches(NormalizedCollection):
             return results
         plan = yield from self._plan(limit=limit or most, method=method)
         if plan.statistics is None:
-            count_engines(self._store, plan, len(results))
+            count_queries(self._store, plan, len(results))
             for hits in results:
                 keep_hits(hits, range(min(plan.wanted, len(hits))), hits.distances[: plan.wanted])
             return results
@@ -283,7 +283,7 @@ class MilvusSearches(NormalizedCollection):
         outcomes = yield from self._search(
             plan, len(results), lambda rows, window: done([candidates[row] for row in rows]), self._statistics_of
         )
-        count_outcomes(self._store, plan, outcomes)
+        count_queries(self._store, plan, len(results), windows=[len(order) for order in orders])
         for hits, order, outcome in zip(results, orders, outcomes, strict=True):
             keep_hits(hits, order[outcome.best.order].tolist(), (outcome.best.scores * scale).tolist())
         return results

@@ -17,7 +17,7 @@ from dbnorm_qdrant.requests import Search
 from dbnorm_vdb.diversity import diversified
 from dbnorm_vdb.errors import InvalidParameterError, StatisticsMismatchError, UnsupportedQueryError
 from dbnorm_vdb.methods import Method, form_of
-from dbnorm_vdb.observing import count_engines, count_outcomes
+from dbnorm_vdb.observing import count_outcomes, count_queries
 from dbnorm_vdb.parameters import check_count
 from dbnorm_vdb.searching import (
     Candidates,
@@ -117,7 +117,7 @@ class QdrantAnswers(QdrantPrefetches):
             hits = [(point.id, point.score) for point in points]
             told = (raw_explanation(hits, search.offset or 0),) if plan.explained else ()
             answers.append(Explained(response.model_copy(update={"points": points}), told))
-        count_engines(self._store, plan, len(searches))
+        count_queries(self._store, plan, len(searches))
         return answers
 
     def _fused(
@@ -135,7 +135,7 @@ class QdrantAnswers(QdrantPrefetches):
         responses = yield from send([s._replace(with_payload=with_our_key(s.selector)) for s in prepared])
         if (yield from self._replaced(_all_points(responses), plan.statistics)):
             return None
-        count_engines(self._store, plan, len(searches))
+        count_queries(self._store, plan, len(searches))
         return [
             _answer(response, [clean(point, search.selector) for point in response.points])
             for search, response in zip(searches, responses, strict=True)
@@ -150,7 +150,7 @@ class QdrantAnswers(QdrantPrefetches):
         responses = yield from send([normalised_search(search, plan) for search in prepared])
         if (yield from self._replaced(_all_points(responses), plan.statistics)):
             return None
-        count_engines(self._store, plan, len(searches), window=plan.window)
+        count_queries(self._store, plan, len(searches), windows=[plan.window] * len(searches))
         return [
             _answer(response, [self._of_server(point, search.selector) for point in response.points])
             for search, response in zip(searches, responses, strict=True)

@@ -18,7 +18,7 @@ from dbnorm_qdrant.requests import Search
 from dbnorm_qdrant.searches import QdrantSearches
 from dbnorm_vdb.errors import InvalidParameterError, UnsupportedQueryError
 from dbnorm_vdb.methods import Method
-from dbnorm_vdb.observing import count_engines, count_outcomes, observed
+from dbnorm_vdb.observing import count_queries, observed
 from dbnorm_vdb.parameters import check_count
 from dbnorm_vdb.searching import Candidates, SearchPlan
 from dbnorm_vdb.steps import Steps, call
@@ -142,7 +142,7 @@ class QdrantGroups(QdrantSearches):
         selector = search.selector
         if plan.statistics is None:
             found = yield from self._fetch_groups(group_by, search, group_size)
-            count_engines(self._store, plan, 1)
+            count_queries(self._store, plan, 1)
             return [group.model_copy(update={"hits": [clean(hit, selector) for hit in group.hits]}) for group in found]
         if search.mmr is not None:
             raise UnsupportedQueryError(
@@ -158,7 +158,7 @@ class QdrantGroups(QdrantSearches):
         )
         if (yield from self._replaced([hit for group in found for hit in group.hits], plan.statistics)):
             return None
-        count_engines(self._store, plan, 1, window=plan.window if ours else None)
+        count_queries(self._store, plan, 1, windows=[plan.window] if ours else [])
         restored = self._of_server if ours else clean
         return [group.model_copy(update={"hits": [restored(hit, selector) for hit in group.hits]}) for group in found]
 
@@ -178,7 +178,7 @@ class QdrantGroups(QdrantSearches):
             return [self._candidates(sorted(points.values(), key=self._raw_rank))]
 
         (outcome,) = yield from self._search(plan._replace(wanted=sys.maxsize), 1, fetch, lookup)
-        count_outcomes(self._store, plan, [outcome])
+        count_queries(self._store, plan, 1, windows=[len(outcome.candidates.similarities)])
         points = self._points(outcome, search.selector)
         place = {points[rank].id: rank for rank in self._passing(points, search.score_threshold)}
         groups: list[tuple[int, models.PointGroup]] = []
