@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,15 +35,21 @@ def engine(request: pytest.FixtureRequest) -> Engine:
     return found
 
 
-@pytest.fixture(scope="module")
-def fitted(engine: Engine) -> Iterator[str]:
+@contextmanager
+def fitted_on(engine: Engine, **options: Any) -> Iterator[str]:
     """A collection with statistics."""
-    collection = engine.create(WORLD.items)
+    collection = engine.create(WORLD.items, **options)
     adapter = engine.adapter(collection)
     WORLD.fit(adapter)
     yield collection
     adapter.drop()
     engine.drop_collection(collection)
+
+
+@pytest.fixture(scope="module")
+def fitted(engine: Engine) -> Iterator[str]:
+    with fitted_on(engine) as collection:
+        yield collection
 
 
 def place(engine: Engine, collection: str) -> dict[str, Any]:
@@ -193,27 +200,13 @@ def instrumented(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_search_is_between_the_programs_span_and_the_clients(
     qdrant_local: Engine, recorded: Recorded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with fitted_qdrant(qdrant_local) as collection:
+    with fitted_on(qdrant_local) as collection:
         instrumented(qdrant_local.client(), monkeypatch)
         with trace.get_tracer("program").start_as_current_span("request") as request:
             qdrant_local.search(qdrant_local.adapter(collection), None, QUERY, limit=5)
         assert parent(recorded.search()) == request.get_span_context().span_id
         (query,) = recorded.spans("query")
         assert parent(query) == own(recorded.search())
-
-
-class fitted_qdrant:  # noqa: N801 - a context manager
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-
-    def __enter__(self) -> str:
-        self._collection = self._engine.create(WORLD.items)
-        WORLD.fit(self._engine.adapter(self._collection))
-        return self._collection
-
-    def __exit__(self, *args: object) -> None:
-        self._engine.adapter(self._collection).drop()
-        self._engine.drop_collection(self._collection)
 
 
 async def async_client() -> AsyncQdrantClient:
@@ -292,8 +285,7 @@ def test_wrapped_clients_have_spans_where_they_normalise(
 
 def test_the_other_searches_of_qdrant(qdrant_local: Engine, recorded: Recorded) -> None:
     query = QUERY.tolist()
-    fetched = None
-    with fitted_qdrant(qdrant_local) as collection:
+    with fitted_on(qdrant_local) as collection:
         images: QdrantAdapter = qdrant_local.adapter(collection)  # type: ignore[assignment]
         fetched = images.query_points(query, limit=30, method="raw").points
         leg = models.Prefetch(query=query, limit=20)

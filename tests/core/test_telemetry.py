@@ -20,7 +20,7 @@ from dbnorm_vdb.telemetry import Answered, Result
 
 
 class Client:
-    """A client whose calls have spans, as instrumentation makes them; `wait` never returns."""
+    """A client whose calls have spans, as instrumentation makes them."""
 
     tracer = trace.get_tracer("client")
 
@@ -45,6 +45,7 @@ class AsyncClient(Client):
         raise RuntimeError("the filter was: secret")
 
     async def wait(self) -> None:
+        """For ever."""
         self.waiting.set()
         await asyncio.Event().wait()
 
