@@ -14,6 +14,7 @@ from dbnorm_vdb.ledger import Ledger
 from dbnorm_vdb.statistics import CollectionStatistics
 from dbnorm_vdb.steps import Steps, within, work
 from dbnorm_vdb.store import Store, VectorInfo
+from dbnorm_vdb.telemetry import spanned
 
 _CONFIRM_EVERY = 1.0
 _NEVER = -1e9
@@ -89,6 +90,7 @@ class CurrentStatistics:
                 raise
             return self._without(error)
 
+    @spanned("dbnorm.lookup")
     def _read(self) -> CollectionStatistics | None:
         statistics = self._ledger.active()
         if statistics is not None:

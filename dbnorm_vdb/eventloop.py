@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
-from dbnorm_vdb.steps import Call, Each, InTime, Request, Steps
+from dbnorm_vdb.steps import Call, Each, InTime, Request, Steps, Within
 
 T = TypeVar("T")
 
@@ -249,6 +249,9 @@ async def run_async(steps: Steps[T], client: Any) -> T:
 async def _answer(request: Request, client: Any) -> Any:
     if isinstance(request, Call):
         return await request.of(client)
+    if isinstance(request, Within):
+        with request.manager():
+            return await run_async(request.steps, client)
     if isinstance(request, Each):
         return await _each(request.steps, client)
     if isinstance(request, InTime):

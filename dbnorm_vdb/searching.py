@@ -46,6 +46,7 @@ class SearchPlan(NamedTuple):
             and their order; None if not even all of them do.
         deadline: when it is to be answered.
         fail_open: whether it may be served raw where the statistics of the candidates cannot be had.
+        fallback: it is raw for want of statistics.
     """
 
     method: Method
@@ -59,6 +60,7 @@ class SearchPlan(NamedTuple):
     needed: Needed | None = None
     deadline: Deadline = NO_DEADLINE
     fail_open: bool = False
+    fallback: bool = False
 
     def method_for(self, statistics: CollectionStatistics) -> Method:
         """The method under other statistics than those it was planned with."""

@@ -27,12 +27,14 @@ from dbnorm_vdb.errors import (
 from dbnorm_vdb.fallbacks import ABSENT, UNCOVERED, Fallbacks, in_words, reason_of
 from dbnorm_vdb.ledger import Ledger
 from dbnorm_vdb.methods import Method, check_supported
+from dbnorm_vdb.observing import looked_up
 from dbnorm_vdb.parameters import check_count
 from dbnorm_vdb.reranking import Reranked, rerank
 from dbnorm_vdb.searching import DEFAULT_MAX_CANDIDATES, Candidates, Fetch, Lookup, Outcome, SearchPlan, next_window
 from dbnorm_vdb.statistics import CollectionStatistics, ItemId, ItemStatistics
 from dbnorm_vdb.steps import Steps, Work, run, within
 from dbnorm_vdb.store import Store, VectorInfo
+from dbnorm_vdb.telemetry import spanned
 
 DEFAULT_STATISTICS_TTL = 5.0
 _MANY_CANDIDATES = 20_000
@@ -143,11 +145,11 @@ class Serving:
             return raw
         fail_open = self._fails_open(chosen)
         if not (yield from self._described_in_time(fail_open=fail_open, deadline=deadline)):
-            return raw
+            return raw._replace(fallback=True)
         statistics = yield from self._served(fail_open=fail_open, deadline=deadline.halfway())
         used = Method.RAW if statistics is None else check_supported(chosen or statistics.method, statistics)
         if statistics is None or used is Method.RAW:
-            return raw
+            return raw._replace(fallback=statistics is None)
         return SearchPlan(
             used,
             wanted,
@@ -320,11 +322,11 @@ class Serving:
         statistics = plan.statistics
         if plan.explained or plan.max_window is not None:
             statistics = (yield from self._current.get(fresh=True, deadline=plan.deadline)) or statistics
-        items, outdated = yield from lookup(found, statistics, plan.deadline)
+        items, outdated = yield from looked_up(lookup(found, statistics, plan.deadline))
         if outdated:
             newer = yield from self._current.newer(statistics, plan.deadline)
             if newer is not None:
-                items, _ = yield from lookup(found, newer, plan.deadline)
+                items, _ = yield from looked_up(lookup(found, newer, plan.deadline))
                 return newer, items
         return statistics, items
 
@@ -350,6 +352,7 @@ class Serving:
         self._current.put(statistics)
 
 
+@spanned("dbnorm.rerank")
 def _reranked(
     plan: SearchPlan,
     found: Sequence[Candidates],

@@ -2,12 +2,14 @@
 
 What a search needs from outside it yields, and is sent the answer: a `Call` of the user's client, `Work` of ours that
 may block (reading statistics, much arithmetic), several such searches that do not depend on each other, or steps that
-have to end in time. `run` does what is asked for in the calling thread; `dbnorm_vdb.eventloop` awaits it.
+are to be taken within a context manager, or that have to end in time. `run` does what is asked for in the calling
+thread; `dbnorm_vdb.eventloop` awaits it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Hashable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeAlias, TypeVar
@@ -60,7 +62,20 @@ class InTime:
     deadline: Deadline
 
 
-Request: TypeAlias = Call | Work | Each | InTime
+@dataclass(frozen=True)
+class Within:
+    """Steps to be taken within a context manager: one that steps entered themselves would stay entered while they wait.
+
+    Attributes:
+        manager: makes it.
+        steps: whose result is sent back.
+    """
+
+    manager: Callable[[], AbstractContextManager[Any]]
+    steps: Steps[Any]
+
+
+Request: TypeAlias = Call | Work | Each | InTime | Within
 Steps: TypeAlias = Generator[Request, Any, T]
 
 
@@ -116,4 +131,7 @@ def _answer(request: Request, client: Any) -> Any:
         return request.function()
     if isinstance(request, InTime):
         return in_time(partial(run, request.steps, client), request.deadline)
+    if isinstance(request, Within):
+        with request.manager():
+            return run(request.steps, client)
     return [run(steps, client) for steps in request.steps]

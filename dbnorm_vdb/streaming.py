@@ -16,6 +16,7 @@ import numpy as np
 from dbnorm_vdb.methods import Method
 from dbnorm_vdb.reranking import rerank
 from dbnorm_vdb.statistics import CollectionStatistics, Floats, ItemStatistics
+from dbnorm_vdb.telemetry import spanned
 
 
 class Scored(NamedTuple):
@@ -50,6 +51,7 @@ class NormalizedStream:
         """How many items have been taken but not passed on."""
         return len(self._hits) - self._first_passed
 
+    @spanned("dbnorm.rerank")
     def take(
         self,
         hits: Sequence[Any],

@@ -8,13 +8,16 @@ import logging
 import shutil
 import warnings
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from faces import AsyncMilvusEngine, AsyncQdrantEngine, Loop
 from harness import ENGINES, FACES, Engine, MilvusEngine, QdrantEngine, fixture_name, servers_from_environment
 from pymilvus import MilvusClient
 from qdrant_client import QdrantClient
+
+if TYPE_CHECKING:
+    from recorded import Recorded
 
 SLOWEST = "milvus-2.3.5"
 
@@ -120,6 +123,22 @@ def milvus_server() -> Iterator[Engine]:
     client = MilvusClient(servers_from_environment()["milvus-server"])
     yield MilvusEngine("milvus-server", client)
     client.close()
+
+
+@pytest.fixture(scope="session")
+def recorded_ever() -> Iterator[Recorded]:
+    from recorded import Recorded  # the vector stores of frameworks are tested without OpenTelemetry
+
+    recorded = Recorded()
+    yield recorded
+    recorded.close()
+
+
+@pytest.fixture
+def recorded(recorded_ever: Recorded) -> Recorded:
+    """What telemetry records, spans from now on."""
+    recorded_ever.forget_spans()
+    return recorded_ever
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups

@@ -13,6 +13,7 @@ from dbnorm_milvus.results import add_costs, merge_hits
 from dbnorm_vdb.deadline import Deadline
 from dbnorm_vdb.errors import InvalidParameterError, UnsupportedQueryError
 from dbnorm_vdb.methods import Method
+from dbnorm_vdb.observing import count_queries, observed
 from dbnorm_vdb.searching import result_of
 from dbnorm_vdb.steps import Each, Steps, Work, call
 
@@ -73,6 +74,7 @@ class MilvusHybridSearches(MilvusIteration):
         )
         return self._run(steps)
 
+    @observed("hybrid_search")
     def hybrid_search_steps(
         self,
         reqs: Sequence[Any],
@@ -94,7 +96,9 @@ class MilvusHybridSearches(MilvusIteration):
         plan = yield from self._plan(limit=limit, offset=offset, method=method, deadline=deadline)
         if plan.statistics is None:
             asked = {"limit": limit, "output_fields": output_fields, "timeout": deadline.client_timeout(), **arguments}
-            return (yield from call("hybrid_search", self.collection_name, reqs, ranker, **asked))
+            results = yield from call("hybrid_search", self.collection_name, reqs, ranker, **asked)
+            count_queries(self._store, plan, len(results))
+            return results
         fields = [request.anns_field or self._store.default_field or "" for request in reqs]
         if self.vector_name not in fields:
             raise UnsupportedQueryError(

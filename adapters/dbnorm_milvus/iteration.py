@@ -19,6 +19,7 @@ from dbnorm_milvus.store import SAME_SCALE
 from dbnorm_vdb.deadline import NO_DEADLINE, Deadline
 from dbnorm_vdb.errors import InvalidParameterError, StatisticsMismatchError, UnsupportedQueryError
 from dbnorm_vdb.methods import Method
+from dbnorm_vdb.observing import count_queries, looked_up, observed
 from dbnorm_vdb.parameters import check_count
 from dbnorm_vdb.searching import Candidates, SearchPlan
 from dbnorm_vdb.statistics import CollectionStatistics
@@ -98,6 +99,7 @@ class MilvusIteration(MilvusSearches):
         )
         return self._run(steps)
 
+    @observed("search_iterator")
     def search_iterator_steps(
         self,
         data: Any,
@@ -121,6 +123,7 @@ class MilvusIteration(MilvusSearches):
         if plan.statistics is None:
             own = {"limit": limit, "search_params": search_params, "external_filter_func": external_filter_func}
             rest = {"batch_size": batch_size, "round_decimal": round_decimal, **own, **arguments}
+            count_queries(self._store, plan, 1)
             return (yield from call("search_iterator", self.collection_name, data, **rest))
         self._check_field(anns_field)
         metric = self._store.describe().metric
@@ -160,6 +163,7 @@ class NormalizedSearchIterator:
     ) -> None:
         assert plan.statistics is not None
         self._adapter = adapter
+        self._store = adapter._store
         self._source = source
         self._statistics = plan.statistics
         self._scale = SAME_SCALE[plan.statistics.metric]
@@ -183,6 +187,7 @@ class NormalizedSearchIterator:
         self._ready.clear()
         self._source.close()
 
+    @observed("search_iterator")
     def _next(self) -> Steps[SearchPage]:
         size = self._batch_size if self._left is None else min(self._batch_size, self._left)
         while len(self._ready) < size and not self._ended:
@@ -205,9 +210,8 @@ class NormalizedSearchIterator:
                 f"collection {self._adapter.collection_name!r} was fitted anew, refreshed or dropped while it was"
                 " iterated over; make a new iterator"
             )
-        items, _ = yield from self._adapter._statistics_of(
-            [Candidates(hits, [hit.id for hit in hits], similarities)], statistics, NO_DEADLINE
-        )
+        candidates = Candidates(hits, [hit.id for hit in hits], similarities)
+        items, _ = yield from looked_up(self._adapter._statistics_of([candidates], statistics, NO_DEADLINE))
         self._ended = not hits
         passed = self._stream.take(hits, similarities, items, statistics, complete=self._ended)
         return self._within_bounds(passed)

@@ -19,6 +19,7 @@ from dbnorm_vdb.collection import NormalizedCollection
 from dbnorm_vdb.deadline import Deadline
 from dbnorm_vdb.errors import StatisticsMismatchError
 from dbnorm_vdb.methods import Method
+from dbnorm_vdb.observing import count_outcomes, count_queries, observed
 from dbnorm_vdb.parameters import check_count
 from dbnorm_vdb.searching import (
     DEFAULT_MAX_CANDIDATES,
@@ -113,6 +114,7 @@ class MilvusSearches(NormalizedCollection):
         """`search`, and how its results came about: distances and ranks before and after, and the certificates."""
         return self._run(self.search_steps(True, *args, **kwargs))
 
+    @observed("search")
     def search_steps(
         self,
         explained: bool,
@@ -154,6 +156,7 @@ class MilvusSearches(NormalizedCollection):
             arguments |= {"limit": limit, "output_fields": output_fields, "search_params": search_params}
             arguments["timeout"] = deadline.client_timeout()
             results = yield from call("search", self.collection_name, data=data, **arguments, **kwargs)
+            count_queries(self._store, plan, len(results))
             raw = [raw_explanation([*zip(h.ids, h.distances, strict=True)], offset) for h in results if explained]
             return Explained(results, tuple(raw))
         self._check_field(anns_field)
@@ -172,6 +175,7 @@ class MilvusSearches(NormalizedCollection):
             outcomes = yield from self._search(plan, requests.count, requests.fetch, self._statistics_of)
         else:
             outcomes = yield from self._search_groups(plan, requests, groups, candidates)
+        count_outcomes(self._store, plan, outcomes)
         results, explanations = requests.result, []
         for row, outcome in enumerate(outcomes):
             ranks = self._put(results, row, outcome, taken, groups, offset)
@@ -252,6 +256,7 @@ class MilvusSearches(NormalizedCollection):
         """
         return self._run(self._rerank(results, limit, method))
 
+    @observed("rerank")
     def _rerank(self, results: Any, limit: int | None, method: str | Method | None) -> Steps[Any]:
         if limit is not None:
             check_count(limit, what="limit")
@@ -260,6 +265,7 @@ class MilvusSearches(NormalizedCollection):
             return results
         plan = yield from self._plan(limit=limit or most, method=method)
         if plan.statistics is None:
+            count_queries(self._store, plan, len(results))
             for hits in results:
                 keep_hits(hits, range(min(plan.wanted, len(hits))), hits.distances[: plan.wanted])
             return results
@@ -273,6 +279,7 @@ class MilvusSearches(NormalizedCollection):
         outcomes = yield from self._search(
             plan, len(results), lambda rows, window: done([candidates[row] for row in rows]), self._statistics_of
         )
+        count_queries(self._store, plan, len(results), windows=[len(order) for order in orders])
         for hits, order, outcome in zip(results, orders, outcomes, strict=True):
             keep_hits(hits, order[outcome.best.order].tolist(), (outcome.best.scores * scale).tolist())
         return results

@@ -22,6 +22,7 @@ from dbnorm_vdb.caching import DEFAULT_CACHE_BYTES
 from dbnorm_vdb.deadline import Deadline
 from dbnorm_vdb.errors import InvalidParameterError, InvalidTargetError
 from dbnorm_vdb.methods import Method
+from dbnorm_vdb.observing import count_queries, observed
 from dbnorm_vdb.searching import Candidates, Explanation
 from dbnorm_vdb.serving import DEFAULT_STATISTICS_TTL
 from dbnorm_vdb.statistics import CollectionStatistics, ItemId, ItemStatistics
@@ -141,6 +142,7 @@ class QdrantAdapter(QdrantGroups):
         """
         return self._run(self._rerank(points, limit, method))
 
+    @observed("rerank")
     def _rerank(
         self, points: Sequence[models.ScoredPoint], limit: int | None, method: str | Method | None
     ) -> Steps[list[models.ScoredPoint]]:
@@ -151,9 +153,11 @@ class QdrantAdapter(QdrantGroups):
             )
         plan = yield from self._plan(limit=max(len(points), 1) if limit is None else limit, method=method)
         if plan.statistics is None or not points:
+            count_queries(self._store, plan, 1)
             return [clean(point, True) for point in points[:limit]]
         candidates = [self._candidates(sorted(points, key=self._raw_rank))]
         (outcome,) = yield from self._search(plan, 1, lambda rows, window: done(candidates), self._looked_up)
+        count_queries(self._store, plan, 1, windows=[len(points)])
         return self._points(outcome, True)
 
     def _looked_up(

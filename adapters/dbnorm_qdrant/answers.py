@@ -18,6 +18,7 @@ from dbnorm_vdb.deadline import NO_DEADLINE, Deadline
 from dbnorm_vdb.diversity import diversified
 from dbnorm_vdb.errors import InvalidParameterError, StatisticsMismatchError, UnsupportedQueryError
 from dbnorm_vdb.methods import Method, form_of
+from dbnorm_vdb.observing import count_outcomes, count_queries
 from dbnorm_vdb.parameters import check_count
 from dbnorm_vdb.searching import (
     Candidates,
@@ -69,7 +70,7 @@ class QdrantAnswers(QdrantPrefetches):
 
     def _undescribed(self, searches: Sequence[Search], wishes: Wishes, send: Send) -> Steps[list[Answer]]:
         """Raw answers, where not even the vector could be described in time."""
-        raw = SearchPlan(Method.RAW, 1, 1, explained=wishes.explained)
+        raw = SearchPlan(Method.RAW, 1, 1, explained=wishes.explained, fallback=True)
         named = [self._using_if_known(search) for search in searches]
         return (yield from self._raw(named, raw, wishes, send)) or []
 
@@ -135,6 +136,7 @@ class QdrantAnswers(QdrantPrefetches):
             hits = [(point.id, point.score) for point in points]
             told = (raw_explanation(hits, search.offset or 0),) if plan.explained else ()
             answers.append(Explained(response.model_copy(update={"points": points}), told))
+        count_queries(self._store, plan, len(searches))
         return answers
 
     def _fused(
@@ -152,6 +154,7 @@ class QdrantAnswers(QdrantPrefetches):
         responses = yield from send([s._replace(with_payload=with_our_key(s.selector)) for s in prepared])
         if (yield from self._replaced(_all_points(responses), plan)):
             return None
+        count_queries(self._store, plan, len(searches))
         return [
             _answer(response, [clean(point, search.selector) for point in response.points])
             for search, response in zip(searches, responses, strict=True)
@@ -166,6 +169,7 @@ class QdrantAnswers(QdrantPrefetches):
         responses = yield from send([normalised_search(search, plan) for search in prepared])
         if (yield from self._replaced(_all_points(responses), plan)):
             return None
+        count_queries(self._store, plan, len(searches), windows=[plan.window] * len(searches))
         return [
             _answer(response, [self._of_server(point, search.selector) for point in response.points])
             for search, response in zip(searches, responses, strict=True)
@@ -199,6 +203,7 @@ class QdrantAnswers(QdrantPrefetches):
             return [self._candidates(response.points) for response in found]
 
         outcomes = yield from self._search(plan, len(searches), fetch, self._statistics_of if in_memory else lookup)
+        count_outcomes(self._store, plan, outcomes)
         points = [self._points(outcome, selector) for outcome, selector in zip(outcomes, selectors, strict=True)]
         pages = yield from self._pages(searches, outcomes, points, plan.deadline)
         answers: list[Answer] = []

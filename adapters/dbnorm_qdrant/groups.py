@@ -19,6 +19,7 @@ from dbnorm_qdrant.searches import QdrantSearches
 from dbnorm_vdb.deadline import Deadline
 from dbnorm_vdb.errors import InvalidParameterError, UnsupportedQueryError
 from dbnorm_vdb.methods import Method
+from dbnorm_vdb.observing import count_queries, observed
 from dbnorm_vdb.parameters import check_count
 from dbnorm_vdb.searching import Candidates, SearchPlan
 from dbnorm_vdb.steps import Steps, call
@@ -84,6 +85,7 @@ class QdrantGroups(QdrantSearches):
         )
         return self._run(steps)
 
+    @observed("query_points_groups")
     def query_points_groups_steps(
         self,
         group_by: str,
@@ -128,7 +130,8 @@ class QdrantGroups(QdrantSearches):
         fail_open = self._fails_open(method)
         if not (yield from self._described_in_time(fail_open=fail_open, deadline=deadline)):
             named = self._using_if_known(search)
-            return models.GroupsResult(groups=(yield from self._raw_groups(group_by, named, group_size)))
+            raw = SearchPlan(Method.RAW, search.limit, search.limit, fallback=True)
+            return models.GroupsResult(groups=(yield from self._raw_groups(group_by, named, group_size, raw)))
         search = search._replace(using=self._using(search.query, search.using))
         groups: list[models.PointGroup] | None = None
         while groups is None:
@@ -147,7 +150,7 @@ class QdrantGroups(QdrantSearches):
         search = search.until(wishes.deadline)
         selector = search.selector
         if plan.statistics is None:
-            return (yield from self._raw_groups(group_by, search, group_size))
+            return (yield from self._raw_groups(group_by, search, group_size, plan))
         if search.mmr is not None:
             raise UnsupportedQueryError(
                 "MMR by groups is not normalised, but without groups it is; use the client, or method='raw'"
@@ -162,6 +165,7 @@ class QdrantGroups(QdrantSearches):
         )
         if (yield from self._replaced([hit for group in found for hit in group.hits], plan)):
             return None
+        count_queries(self._store, plan, 1, windows=[plan.window] if ours else [])
         restored = self._of_server if ours else clean
         return [group.model_copy(update={"hits": [restored(hit, selector) for hit in group.hits]}) for group in found]
 
@@ -181,6 +185,7 @@ class QdrantGroups(QdrantSearches):
             return [self._candidates(sorted(points.values(), key=self._raw_rank))]
 
         (outcome,) = yield from self._search(plan._replace(wanted=sys.maxsize), 1, fetch, lookup)
+        count_queries(self._store, plan, 1, windows=[len(outcome.candidates.similarities)])
         points = self._points(outcome, search.selector)
         place = {points[rank].id: rank for rank in self._passing(points, search.score_threshold)}
         groups: list[tuple[int, models.PointGroup]] = []
@@ -191,9 +196,12 @@ class QdrantGroups(QdrantSearches):
         groups.sort(key=lambda pair: pair[0])
         return [group for _, group in groups[: search.limit]]
 
-    def _raw_groups(self, group_by: str, search: Search, group_size: int) -> Steps[list[models.PointGroup]]:
+    def _raw_groups(
+        self, group_by: str, search: Search, group_size: int, plan: SearchPlan
+    ) -> Steps[list[models.PointGroup]]:
         """The client's groups without our key."""
         found = yield from self._fetch_groups(group_by, search, group_size)
+        count_queries(self._store, plan, 1)
         selector = search.selector
         return [group.model_copy(update={"hits": [clean(hit, selector) for hit in group.hits]}) for group in found]
 

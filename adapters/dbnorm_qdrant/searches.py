@@ -12,6 +12,7 @@ from dbnorm_qdrant.prefetches import Windows
 from dbnorm_qdrant.requests import Search
 from dbnorm_vdb.deadline import Deadline
 from dbnorm_vdb.methods import Method
+from dbnorm_vdb.observing import observed
 from dbnorm_vdb.searching import Explained, result_of
 from dbnorm_vdb.steps import Steps, call
 
@@ -100,6 +101,7 @@ class QdrantSearches(QdrantAnswers):
         """`query_points`, and how its result came about: scores and ranks before and after, and the certificate."""
         return self._run(self.query_points_steps(True, *args, **kwargs))
 
+    @observed("query_points")
     def query_points_steps(
         self,
         explained: bool,
@@ -215,6 +217,7 @@ class QdrantSearches(QdrantAnswers):
         )
         return self._run(steps)
 
+    @observed("query_batch_points")
     def query_batch_points_steps(
         self,
         explained: bool,

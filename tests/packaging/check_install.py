@@ -10,7 +10,18 @@ import numpy as np
 import dbnorm_vdb
 
 assert "site-packages" in dbnorm_vdb.__file__, dbnorm_vdb.__file__
-for name in ("torch", "qdrant_client", "pymilvus", "typer", "rich", "scipy", "jinja2", "PIL", "ir_measures"):
+for name in (
+    "torch",
+    "qdrant_client",
+    "pymilvus",
+    "typer",
+    "rich",
+    "scipy",
+    "jinja2",
+    "PIL",
+    "ir_measures",
+    "opentelemetry",
+):
     assert importlib.util.find_spec(name) is None, f"the core pulls in {name}"
 for name in ("dbnorm_vdb", "dbnorm_qdrant", "dbnorm_milvus"):
     spec = importlib.util.find_spec(name)
