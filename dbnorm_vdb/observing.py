@@ -1,6 +1,6 @@
 """What searches tell telemetry (`dbnorm_vdb.telemetry`): their spans, and how their queries were answered.
 
-Where that is absent, decorators and steps return what they are given.
+Where nobody listens, decorators and steps return what they are given.
 """
 
 from __future__ import annotations
@@ -36,6 +36,8 @@ def observed(operation: str) -> Callable[[Search], Search]:
 
         @functools.wraps(search)
         def within(self: Any, *args: Any, **kwargs: Any) -> Steps[Any]:
+            if not telemetry.listening():
+                return search(self, *args, **kwargs)
             span = partial(telemetry.search_span, _place(self._store), operation)
             return _within(span, search(self, *args, **kwargs))
 
@@ -46,7 +48,7 @@ def observed(operation: str) -> Callable[[Search], Search]:
 
 def looked_up(steps: Steps[T]) -> Steps[T]:
     """Steps that look up statistics, within a span."""
-    return _within(partial(telemetry.span, "dbnorm.lookup"), steps) if telemetry.PRESENT else steps
+    return _within(partial(telemetry.span, "dbnorm.lookup"), steps) if telemetry.listening() else steps
 
 
 def _within(span: Callable[[], AbstractContextManager[Any]], steps: Steps[T]) -> Steps[T]:
@@ -56,7 +58,7 @@ def _within(span: Callable[[], AbstractContextManager[Any]], steps: Steps[T]) ->
 
 def count_outcomes(store: Store, plan: SearchPlan, outcomes: Sequence[Outcome]) -> None:
     """Tell how queries were answered that were re-ranked here."""
-    if telemetry.PRESENT and outcomes:
+    if outcomes and telemetry.listening():
         results = Counter(_result_of(outcome, plan) for outcome in outcomes)
         windows = [len(outcome.candidates.similarities) for outcome in outcomes]
         rounds = max(outcome.rounds for outcome in outcomes)
@@ -71,7 +73,7 @@ def _result_of(outcome: Outcome, plan: SearchPlan) -> Result:
 
 def count_queries(store: Store, plan: SearchPlan, queries: int, *, windows: Sequence[int] = ()) -> None:
     """Tell how queries were answered that have no certificate: raw, or normalised, out of windows of these sizes."""
-    if telemetry.PRESENT:
+    if telemetry.listening():
         raw = Result.FALLBACK if plan.fallback else Result.RAW
         results = {raw if plan.method is Method.RAW else Result.UNCERTIFIED: queries}
         telemetry.count(_place(store), Answered(plan.method.value, plan.wanted, results, windows))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -17,7 +18,12 @@ from uuid import UUID
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
+from pydantic import AwareDatetime, ConfigDict, Field, FiniteFloat, ValidationError
+
+if sys.version_info >= (3, 12):
+    from typing import TypedDict
+else:  # pydantic asks for it
+    from typing_extensions import TypedDict
 
 from dbnorm_vdb.errors import StatisticsFormatError
 from dbnorm_vdb.stored import Count, Stored
@@ -250,16 +256,16 @@ class BiasBounds(Stored):
     written_at: AwareDatetime
 
 
-class StoredItem(BaseModel):
+class StoredItem(TypedDict, total=False):
     """One item's statistics in one generation, on the similarity scale."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
+    __pydantic_config__ = ConfigDict(extra="ignore", strict=True)  # type: ignore[misc]
 
-    query: FiniteFloat | None = None
-    gallery: FiniteFloat | None = None
-    sinkhorn: FiniteFloat | None = None
-    nnn: FiniteFloat | None = None
-    activated: tuple[Literal["query", "gallery"], ...] = Field(default=(), strict=False)
+    query: FiniteFloat | None
+    gallery: FiniteFloat | None
+    sinkhorn: FiniteFloat | None
+    nnn: FiniteFloat | None
+    activated: Annotated[tuple[Literal["query", "gallery"], ...], Field(strict=False)]
 
 
 class FitClaim(Stored):
@@ -391,13 +397,14 @@ class ItemStatistics:
 
     def put(self, rows: Sequence[int], stored: Sequence[StoredItem]) -> None:
         """Set the statistics of the items at `rows`, which have none yet."""
-        for name in COLUMNS:
-            values = [getattr(item, name) for item in stored]
-            if values.count(None) < len(values):
-                self.bias(name)[rows] = np.array(values, dtype=np.float64)  # None becomes NaN
-        for row, item in zip(rows, stored, strict=True):
-            for bank in item.activated:
-                self.activated(bank)[row] = True
+        there = set[str]().union(*stored)
+        for name in there.intersection(COLUMNS):
+            values = [item.get(name) for item in stored]
+            self.bias(name)[rows] = np.array(values, dtype=np.float64)  # None becomes NaN
+        if "activated" in there:
+            for row, item in zip(rows, stored, strict=True):
+                for bank in item.get("activated", ()):
+                    self.activated(bank)[row] = True
 
     def known(self) -> Booleans:
         """(n,) whether there are any statistics of an item."""

@@ -32,6 +32,14 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
+def listening() -> bool:
+    """Whether the program has set a provider that may record something; if not, nothing else here need be called."""
+    return PRESENT and not (
+        isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
+        and type(metrics.get_meter_provider()).__name__ == "_ProxyMeterProvider"
+    )
+
+
 class Result(Enum):
     """How a query was answered; the worst first."""
 
@@ -127,6 +135,8 @@ def spanned(name: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
 
         @functools.wraps(function)
         def within(*args: P.args, **kwargs: P.kwargs) -> T:
+            if not listening():
+                return function(*args, **kwargs)
             with span(name):
                 return function(*args, **kwargs)
 

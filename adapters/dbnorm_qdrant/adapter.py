@@ -152,6 +152,7 @@ class QdrantAdapter(QdrantGroups):
                 f"rerank() takes a list of ScoredPoint, such as response.points, got one of {', '.join(sorted(others))}"
             )
         plan = yield from self._plan(limit=max(len(points), 1) if limit is None else limit, method=method)
+        points = [point.model_copy() for point in points]
         if plan.statistics is None or not points:
             count_queries(self._store, plan, 1)
             return [clean(point, True) for point in points[:limit]]

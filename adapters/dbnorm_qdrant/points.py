@@ -77,8 +77,8 @@ def lookup(
 
 
 def clean(point: models.ScoredPoint, selector: Any, score: float | None = None) -> models.ScoredPoint:
-    """A copy with the payload that the caller asked for, and perhaps another score."""
-    update: dict[str, Any] = {"payload": without_our_key(point.payload, selector)}
+    """The point, with the payload that the caller asked for, and perhaps another score."""
+    point.payload = without_our_key(point.payload, selector)
     if score is not None:
-        update["score"] = score
-    return point.model_copy(update=update)
+        point.score = score
+    return point
