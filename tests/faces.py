@@ -66,6 +66,11 @@ class Blocking:
         return blocking
 
 
+def inner_of(adapter: Any) -> Any:
+    """The adapter that does the work of one that may be async."""
+    return vars(adapter)["_adapter"]._inner if isinstance(adapter, Blocking) else adapter
+
+
 class AsyncQdrantEngine(QdrantEngine):
     """Adapters of an async client; all else by a sync one that has the same collections in memory."""
 

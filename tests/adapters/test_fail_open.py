@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from adapters.world import World
-from faces import Blocking
+from faces import inner_of
 from harness import FACES, Engine, fixture_name
 
 import dbnorm_milvus
@@ -57,11 +57,6 @@ def never() -> Iterator[Callable[..., Any]]:
 
 def lost(*args: Any, **kwargs: Any) -> Any:
     raise LostError("the connection is gone")
-
-
-def inner_of(adapter: Any) -> Any:
-    """The adapter that does the work."""
-    return vars(adapter)["_adapter"]._inner if isinstance(adapter, Blocking) else adapter
 
 
 def ids_of(engine: Engine, adapter: Any, **options: Any) -> list[Any]:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from adapters.world import World
+from faces import inner_of
 from harness import Engine, MilvusEngine, fixture_name
 from opentelemetry import trace
 from pymilvus import AnnSearchRequest, RRFRanker
@@ -136,6 +137,21 @@ def test_raw_results_count_as_fallbacks_or_as_asked_for(engine: Engine, recorded
     assert recorded.outcomes(collection) == {"fallback": 3 + len(WORLD.queries), "raw": 1}
     assert not recorded.points("dbnorm.window.size", collection)
     engine.drop_collection(collection)
+
+
+def test_a_search_that_falls_back_when_its_candidates_are_there_counts_as_a_fallback(
+    engine: Engine, fitted: str, recorded: Recorded
+) -> None:
+    def lost(*args: Any) -> Any:
+        raise OSError("gone")
+
+    adapter = engine.adapter(fitted, cache="lazy")
+    inner_of(adapter)._store.items = lost
+    engine.search(adapter, None, QUERY, limit=5, candidates=5)
+    assert recorded.outcomes(fitted) == {"fallback": 1}
+    attributes = recorded.search().attributes or {}
+    assert (attributes["dbnorm.method"], attributes["dbnorm.outcome"]) == ("raw", "fallback")
+    assert error_of(recorded, "dbnorm.lookup") == "OSError"
 
 
 def test_errors_are_told_by_their_class_and_not_counted(engine: Engine, recorded: Recorded) -> None:
