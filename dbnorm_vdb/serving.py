@@ -140,12 +140,11 @@ class Serving:
         max_window = self._max_window(wanted, candidates, exact, max_candidates)
         chosen = None if method is None else Method.parse(method)
         raw = SearchPlan(Method.RAW, wanted, wanted, explained=explained, deadline=deadline)
+        if not (yield from self._described_in_time(chosen, deadline)):
+            return raw._replace(fallback=chosen is None)
         if chosen is Method.RAW:
-            yield from self._described()
             return raw
         fail_open = self._fails_open(chosen)
-        if not (yield from self._described_in_time(fail_open=fail_open, deadline=deadline)):
-            return raw._replace(fallback=True)
         statistics = yield from self._served(fail_open=fail_open, deadline=deadline.halfway())
         used = Method.RAW if statistics is None else check_supported(chosen or statistics.method, statistics)
         if statistics is None or used is Method.RAW:
@@ -172,14 +171,17 @@ class Serving:
             yield Work(self._store.describe, key=(self._store, "describe"))
         return self._store.describe()
 
-    def _described_in_time(self, *, fail_open: bool, deadline: Deadline) -> Steps[bool]:
+    def _described_in_time(self, method: str | Method | None, deadline: Deadline) -> Steps[bool]:
         """Describe the vector, which takes requests before the first search; False if that is late, for a raw one."""
+        if self._store.described:
+            return True
         try:
             yield from within(deadline.halfway(), self._described())
         except StatisticsTimeoutError as error:
-            if not fail_open:
+            if self._fails_open(method):
+                self._fall_back(error)
+            elif method != Method.RAW:
                 raise
-            self._fall_back(error)
             return False
         return True
 

@@ -127,10 +127,9 @@ class QdrantGroups(QdrantSearches):
         check_count(group_size, what="group_size")
         check_count(limit, what="limit")
         check_execution(wishes.execution)
-        fail_open = self._fails_open(method)
-        if not (yield from self._described_in_time(fail_open=fail_open, deadline=deadline)):
+        if not (yield from self._described_in_time(method, deadline)):
             named = self._using_if_known(search)
-            raw = SearchPlan(Method.RAW, search.limit, search.limit, fallback=True)
+            raw = SearchPlan(Method.RAW, search.limit, search.limit, fallback=method is None)
             return models.GroupsResult(groups=(yield from self._raw_groups(group_by, named, group_size, raw)))
         search = search._replace(using=self._using(search.query, search.using))
         groups: list[models.PointGroup] | None = None
