@@ -20,9 +20,10 @@ from dbnorm_vdb.errors import InvalidTargetError
 from dbnorm_vdb.eventloop import uninterrupted
 from dbnorm_vdb.fallbacks import logger
 from dbnorm_vdb.methods import Method
-from dbnorm_vdb.searching import Explained, Explanation
+from dbnorm_vdb.searching import Explanation
 from dbnorm_vdb.serving import DEFAULT_STATISTICS_TTL
 from dbnorm_vdb.statistics import CollectionStatistics, ItemId, ItemStatistics
+from dbnorm_vdb.stepped import steps_of
 from dbnorm_vdb.steps import Each, Steps, Work
 from dbnorm_vdb.store import Hit
 from dbnorm_vdb.targets import Target
@@ -187,23 +188,23 @@ class MilvusAdapter(MilvusHybridSearches):
 
     def _in_batches(
         self, explained: bool, queries: npt.ArrayLike, limit: int, with_payload: bool, **options: Any
-    ) -> Steps[list[Explained[Any]]]:
-        """The (q, d) queries, some at a time."""
+    ) -> Steps[list[Any]]:
+        """The results of (q, d) queries, explained or not, some at a time."""
         info = yield from self._described()
         vectors = check_vectors(queries, what="queries", dimension=info.dimension)
         fields = (yield Work(lambda: self._store.payload_fields)) if with_payload else [self._store.primary_field]
         batches = [vectors[start : start + _BATCH].tolist() for start in range(0, len(vectors), _BATCH)]
-        found: list[Explained[Any]]
-        found = yield Each([self.search_steps(explained, batch, "", limit, fields, **options) for batch in batches])
+        searching = steps_of(self.search_explained if explained else self.search)
+        found: list[Any] = yield Each([searching(batch, "", limit, fields, **options) for batch in batches])
         return found
 
-    def _hits(self, searching: Steps[list[Explained[Any]]]) -> Steps[list[list[Hit]]]:
+    def _hits(self, searching: Steps[list[Any]]) -> Steps[list[list[Hit]]]:
         """What was found, in the form that all engines share."""
         answers = yield from searching
         key = self._store.primary_field
         found: list[list[Hit]] = []
         for batch in answers:
-            for hits in batch.result:
+            for hits in batch:
                 payloads = [{name: value for name, value in hit["entity"].items() if name != key} for hit in hits]
                 rows = zip(hits.ids, hits.distances, payloads, strict=True)
                 found.append([Hit(item, distance, payload) for item, distance, payload in rows])

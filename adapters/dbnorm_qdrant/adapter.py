@@ -22,10 +22,11 @@ from dbnorm_vdb.caching import DEFAULT_CACHE_BYTES
 from dbnorm_vdb.deadline import Deadline
 from dbnorm_vdb.errors import InvalidParameterError, InvalidTargetError
 from dbnorm_vdb.methods import Method
-from dbnorm_vdb.observing import count_queries, observed
-from dbnorm_vdb.searching import Candidates, Explained, Explanation
+from dbnorm_vdb.observing import count_outcomes, count_queries, observed
+from dbnorm_vdb.searching import Candidates, Explanation
 from dbnorm_vdb.serving import DEFAULT_STATISTICS_TTL
 from dbnorm_vdb.statistics import CollectionStatistics, ItemId, ItemStatistics
+from dbnorm_vdb.stepped import stepped, steps_of
 from dbnorm_vdb.steps import Each, Steps, done
 from dbnorm_vdb.store import KEY, Hit
 from dbnorm_vdb.targets import Target
@@ -118,13 +119,16 @@ class QdrantAdapter(QdrantGroups):
         )
         return cls(client, name)
 
+    @stepped
+    @observed("rerank")
     def rerank(
         self,
+        /,
         points: Sequence[models.ScoredPoint],
         *,
         limit: int | None = None,
         method: str | Method | None = None,
-    ) -> list[models.ScoredPoint]:
+    ) -> Steps[list[models.ScoredPoint]]:
         """Normalise points that you have fetched yourself, and return the best of them.
 
         Args:
@@ -140,12 +144,6 @@ class QdrantAdapter(QdrantGroups):
             InvalidParameterError: `limit` below 1, or something else than points.
             NotFittedError, UnsupportedMethodError: `method` asks for what the statistics cannot serve.
         """
-        return self._run(self._rerank(points, limit, method))
-
-    @observed("rerank")
-    def _rerank(
-        self, points: Sequence[models.ScoredPoint], limit: int | None, method: str | Method | None
-    ) -> Steps[list[models.ScoredPoint]]:
         others = {type(point).__name__ for point in points if not isinstance(point, models.ScoredPoint)}
         if others:
             raise InvalidParameterError(
@@ -158,7 +156,7 @@ class QdrantAdapter(QdrantGroups):
             return [clean(point, True) for point in points[:limit]]
         candidates = [self._candidates(sorted(points, key=self._raw_rank))]
         (outcome,) = yield from self._search(plan, 1, lambda rows, window: done(candidates), self._looked_up)
-        count_queries(self._store, plan, 1, windows=[len(points)])
+        count_outcomes(self._store, plan, [outcome], certifiable=False)
         return self._points(outcome, True)
 
     def _looked_up(
@@ -242,24 +240,24 @@ class QdrantAdapter(QdrantGroups):
 
     def _in_batches(
         self, explained: bool, queries: npt.ArrayLike, limit: int, with_payload: bool, **options: Any
-    ) -> Steps[list[Explained[list[models.QueryResponse]]]]:
-        """The (q, d) queries, some at a time."""
+    ) -> Steps[list[Any]]:
+        """The results of (q, d) queries, explained or not, some at a time."""
         info = yield from self._described()
         vectors = check_vectors(queries, what="queries", dimension=info.dimension)
         requests = [
             models.QueryRequest(query=vector, limit=limit, with_payload=with_payload) for vector in vectors.tolist()
         ]
         batches = [requests[start : start + _BATCH] for start in range(0, len(requests), _BATCH)]
-        found: list[Explained[list[models.QueryResponse]]]
-        found = yield Each([self.query_batch_points_steps(explained, batch, **options) for batch in batches])
+        searching = steps_of(self.query_batch_points_explained if explained else self.query_batch_points)
+        found: list[Any] = yield Each([searching(batch, **options) for batch in batches])
         return found
 
     def _fold_target(self, name: str) -> QdrantFoldTarget:
         return QdrantFoldTarget(self._store, name)
 
 
-def _hits(searching: Steps[list[Explained[list[models.QueryResponse]]]]) -> Steps[list[list[Hit]]]:
+def _hits(searching: Steps[list[list[models.QueryResponse]]]) -> Steps[list[list[Hit]]]:
     """What was found, in the form that all engines share."""
     found = yield from searching
-    responses = [response for batch in found for response in batch.result]
+    responses = [response for batch in found for response in batch]
     return [[Hit(point.id, point.score, point.payload or {}) for point in one.points] for one in responses]
