@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 
 from dbnorm_vdb.deadline import Deadline
 from dbnorm_vdb.errors import InvalidParameterError, StatisticsTimeoutError
+from dbnorm_vdb.fallbacks import in_words, logger
 from dbnorm_vdb.lookup import Keys, StatisticsLookup, StatisticsTable, bytes_per_item, keys_of
 from dbnorm_vdb.parameters import check_count
 from dbnorm_vdb.statistics import CollectionStatistics, ItemId, ItemStatistics
@@ -28,6 +32,9 @@ _LATER_ITEMS = 0.25
 
 _FEWEST = 4096
 _MOST_UNKNOWN = 100_000
+_BYTES_PER_UNKNOWN = 120
+_TRY_AGAIN_AFTER = 60.0
+"""Seconds before everything is read once more, where that failed."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +58,14 @@ class CacheInfo:
     misses: int
 
 
+class _Written(NamedTuple):
+    """Statistics that were written while others were being read."""
+
+    generation: int
+    keys: Keys
+    items: ItemStatistics
+
+
 class _Held:
     """The statistics of one generation, as of one refresh, as far as they are in memory.
 
@@ -58,13 +73,17 @@ class _Held:
         of: generation and revision.
         everything: that there was when they were read; None if only what is asked for is held.
         later: what is not in `everything`.
+        most_unknown: of the items that the database has no statistics of, about so many are remembered.
     """
 
-    def __init__(self, of: tuple[int, int], everything: StatisticsLookup | None, later: StatisticsTable) -> None:
+    def __init__(
+        self, of: tuple[int, int], everything: StatisticsLookup | None, later: StatisticsTable, most_unknown: int
+    ) -> None:
         self.of = of
         self.parts: list[StatisticsLookup | StatisticsTable] = [later] if everything is None else [everything, later]
         self._everything = everything
         self._later = later
+        self._most_unknown = most_unknown
         self._unknown: set[int] = set()
 
     @property
@@ -84,9 +103,10 @@ class _Held:
     def put(self, keys: Keys, items: ItemStatistics) -> None:
         """Take in what the database says of these; nothing of some of them, perhaps."""
         known = items.known()
-        if len(self._unknown) > _MOST_UNKNOWN:
+        unknown = keys[~known][: self._most_unknown].tolist()
+        if len(self._unknown) + len(unknown) > self._most_unknown:
             self._unknown.clear()
-        self._unknown.update(keys[~known].tolist())
+        self._unknown.update(unknown)
         keys, items = keys[known], items[known]
         self._unknown.difference_update(keys.tolist())
         if self._everything is not None:
@@ -94,6 +114,12 @@ class _Held:
             self._everything.replace(keys, items)
             keys, items = keys[later], items[later]
         self._later.put(keys, items)
+
+    def put_as_written(self, written: Sequence[_Written]) -> None:
+        """Take in again what was written since something older was read, as far as it is of this fit."""
+        for generation, keys, items in written:
+            if generation == self.of[0]:
+                self.put(keys, items)
 
     def forget_unknown(self) -> None:
         """Ask the database again for what it had no statistics for."""
@@ -119,6 +145,8 @@ class ItemCache:
         self._lock = threading.Lock()
         self._loading = threading.Lock()
         self._held: _Held | None = None
+        self._readers: list[list[_Written]] = []
+        self._failed_at = -_TRY_AGAIN_AFTER
         self._hits = self._misses = 0
 
     @property
@@ -145,10 +173,12 @@ class ItemCache:
         if missing:
             absent = [ids[row] for row in missing]
             asked = list(dict.fromkeys(absent))
-            once, found = yield from self._read(statistics, asked, absent, deadline)
-            items.fill(missing, found)
-            with self._lock:
-                held.put(keys_of(asked), once)
+            with self._noting_writes() as written:
+                once, found = yield from self._read(statistics, asked, absent, deadline)
+                items.fill(missing, found)
+                with self._lock:
+                    held.put(keys_of(asked), once)
+                    held.put_as_written(written)
         return items
 
     def _read(
@@ -171,12 +201,11 @@ class ItemCache:
             return held
         if not self.in_use or (held is not None and held.of > of):  # a search that began before the last fit
             return None
-        if not self._holds_all(statistics):
+        if self._mode != "all" or not self._has_room(statistics, statistics.item_count):
             with self._lock:
                 if self._held is None or self._held.of < of:
-                    size = _ROOM * statistics.item_count
-                    self._held = _Held(of, None, self._table(statistics, size, self._max_bytes))
-                return self._held
+                    self._held = self._lazily(statistics)
+                return self._held if self._held.of == of else None
         if self._loading.locked():  # somebody else is reading everything, and need not be waited for
             return None
         try:
@@ -185,23 +214,67 @@ class ItemCache:
         except StatisticsTimeoutError:  # it goes on
             return None
 
-    def _load(self, statistics: CollectionStatistics) -> _Held:
-        """All the statistics of the items, read unless somebody has just done so."""
+    def _load(self, statistics: CollectionStatistics) -> _Held | None:
+        """All the statistics of the items, read unless somebody has just done so; None if that fails."""
         of = _identity(statistics)
         with self._loading:
             held = self._held
-            if held is None or held.of < of:
-                self._held = None  # not both at once
-                columns = list(statistics.columns)
-                ids, items = self._store.all_items(statistics.generation, columns)
-                everything = StatisticsLookup(ids, items, columns)
-                room = self._max_bytes - everything.nbytes
-                self._held = held = _Held(of, everything, self._table(statistics, _LATER_ITEMS * len(ids), room))
-            return held
+            if held is not None and held.of >= of:
+                return held if held.of == of else None
+            if time.monotonic() - self._failed_at < _TRY_AGAIN_AFTER:
+                return None
+            self._held = None  # not both at once
+            try:
+                return self._read_everything(statistics)
+            except Exception as error:  # the clients' errors have no common base class
+                self._failed_at = time.monotonic()
+                logger.warning(
+                    "collection %r: the statistics of all items cannot be read at once, each search looks up its own:"
+                    " %s",
+                    self._store.collection,
+                    in_words(error),
+                )
+                return None
 
-    def _holds_all(self, statistics: CollectionStatistics) -> bool:
-        size = statistics.item_count * bytes_per_item(len(statistics.columns))
-        return self._mode == "all" and size <= self._max_bytes
+    def _read_everything(self, statistics: CollectionStatistics) -> _Held:
+        columns = list(statistics.columns)
+        with self._noting_writes() as written:
+            ids, items = self._store.all_items(statistics.generation, columns)
+            if self._has_room(statistics, len(ids)):
+                everything = StatisticsLookup(ids, items, columns)
+                later = self._table(statistics, _LATER_ITEMS * len(ids), self._max_bytes - everything.nbytes)
+                held = _Held(_identity(statistics), everything, later, self._most_unknown)
+            else:  # there are more by now than the last refresh counted
+                held = self._lazily(statistics)
+            with self._lock:
+                held.put_as_written(written)
+                self._held = held
+        return held
+
+    def _has_room(self, statistics: CollectionStatistics, items: int) -> bool:
+        """Whether the statistics of so many items may be held."""
+        return items * bytes_per_item(len(statistics.columns)) <= self._max_bytes
+
+    def _lazily(self, statistics: CollectionStatistics) -> _Held:
+        """Nothing yet, with room for what will be asked for."""
+        table = self._table(statistics, _ROOM * statistics.item_count, self._max_bytes)
+        return _Held(_identity(statistics), None, table, self._most_unknown)
+
+    @property
+    def _most_unknown(self) -> int:
+        return min(_MOST_UNKNOWN, self._max_bytes // (8 * _BYTES_PER_UNKNOWN))
+
+    @contextmanager
+    def _noting_writes(self) -> Iterator[list[_Written]]:
+        """What is written in this process while a block reads, which may have read what was there before."""
+        written: list[_Written] = []
+        with self._lock:
+            self._readers.append(written)
+        try:
+            yield written
+        finally:
+            with self._lock:
+                self._readers = [reader for reader in self._readers if reader is not written]
 
     def _table(self, statistics: CollectionStatistics, size: float, max_bytes: int) -> StatisticsTable:
         most = max_bytes // (bytes_per_item(len(statistics.columns)) + 2)
@@ -209,11 +282,13 @@ class ItemCache:
 
     def put(self, statistics: CollectionStatistics, ids: Sequence[ItemId], items: ItemStatistics) -> None:
         """Take in what has just been written; of an item that is there more than once, the last."""
+        last = {item: row for row, item in enumerate(ids)}
+        written = _Written(statistics.generation, keys_of([*last]), items[np.array([*last.values()], dtype=np.intp)])
         with self._lock:
-            held = self._held
-            if held is not None and held.of == _identity(statistics):
-                last = {item: row for row, item in enumerate(ids)}
-                held.put(keys_of([*last]), items[np.array([*last.values()], dtype=np.intp)])
+            for reader in self._readers:
+                reader.append(written)
+            if self._held is not None:
+                self._held.put_as_written([written])
 
     def seen(self, statistics: CollectionStatistics | None) -> None:
         """The collection-level statistics were read: ask again for items that had none, or let go of everything."""

@@ -1,6 +1,7 @@
 """Which statistics of items are held in memory, and how often the database is asked for them."""
 
 import threading
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -20,6 +21,8 @@ PLENTY = 10**7
 
 class Database:
     """Items 0 to n - 1; the statistics of item i are those numbered i + `shift`."""
+
+    collection = "numbers"
 
     def __init__(self, n=N):
         self.n = n
@@ -136,6 +139,72 @@ def test_what_is_written_is_taken_in(mode):
     cache.put(statistics(generation=4), [1], numbered([30]))  # of a fit that this process has not seen yet
     assert_found(find(cache, [1]), [1])
     assert database.asked == []
+
+
+@pytest.mark.parametrize("mode", ["all", "lazy"])
+@pytest.mark.parametrize("revision", [0, 1])
+def test_what_is_written_while_the_database_is_read_is_not_overwritten_by_what_that_found(mode, revision):
+    database = Database()
+    cache = ItemCache(database, mode, PLENTY)
+    name = "all_items" if mode == "all" else "items"
+    read = getattr(database, name)
+
+    def read_and_be_overtaken(*args):
+        found = read(*args)
+        cache.put(statistics(revision=revision), [5, N], numbered([20, 21]))
+        cache.put(statistics(generation=4), [6], numbered([22]))
+        return found
+
+    setattr(database, name, read_and_be_overtaken)
+    find(cache, [5, 6])
+    setattr(database, name, read)
+    assert_found(find(cache, [5, 6, N]), [20, 6, 21])
+    assert cache._readers == []
+
+
+def test_more_items_than_were_counted_do_not_take_more_memory():
+    """The count is that of the last refresh."""
+    database = Database()
+    room = 10_000
+    cache = ItemCache(database, "all", room)
+    assert_found(find(cache, [1, 2], statistics(item_count=100)), [1, 2])
+    assert cache.info().mode == "lazy"
+    assert cache.info().nbytes <= room
+    find(cache, [3], statistics(item_count=100))
+    assert database.read_all == 1
+
+
+def test_where_everything_cannot_be_read_what_is_needed_is_looked_up(caplog):
+    database, times = Database(), []
+
+    def fail(*args):
+        times.append(args)
+        raise OSError("too much at once")
+
+    database.all_items = fail
+    cache = ItemCache(database, "all", PLENTY)
+    for _ in range(3):
+        assert_found(find(cache, [1, 2]), [1, 2])
+    assert len(times) == 1
+    assert [("OSError: too much at once" in record.getMessage()) for record in caplog.records] == [True]
+
+
+def test_a_search_that_waited_while_a_newer_generation_was_read_does_not_get_that():
+    database = Database()
+    cache = ItemCache(database, "all", PLENTY)
+    assert cache._load(statistics(generation=4)) is not None
+    assert cache._load(statistics(generation=2)) is None
+
+
+def test_what_is_remembered_of_unknown_items_is_bounded_too():
+    database = Database(n=0)
+    tracemalloc.start()
+    cache = ItemCache(database, "lazy", 200_000)
+    for start in range(0, 50_000, 1000):
+        find(cache, range(start, start + 1000))
+        database.asked.clear()
+    assert tracemalloc.get_traced_memory()[0] < 400_000
+    tracemalloc.stop()
 
 
 @pytest.mark.parametrize("mode", ["all", "lazy"])
