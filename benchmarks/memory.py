@@ -57,7 +57,7 @@ class SyntheticStore(Store):
     def write_document(self, key: str, document: Mapping[str, Any] | None) -> None:
         self._documents[key] = document
 
-    def count_fitted(self, generation: int) -> int:
+    def count_fitted(self, generation: int, *, just_written: bool = False) -> int:
         return self._count
 
     def ids(self) -> Iterator[list[ItemId]]:

@@ -114,7 +114,7 @@ class QdrantStore(Store):
     def count(self) -> int:
         return self.client.count(self.collection, exact=True).count
 
-    def count_fitted(self, generation: int) -> int:
+    def count_fitted(self, generation: int, *, just_written: bool = False) -> int:
         return self.client.count(self.collection, count_filter=_has(_path(generation)), exact=True).count
 
     def pages(self, size: int, *, after: ItemId | None = None) -> Iterator[Page]:
