@@ -395,9 +395,8 @@ def _page(records: Sequence[models.Record], name: str, dimension: int) -> Page:
 
 def _set_payload(key: str, payload: dict[str, Any], ids: list[ItemId]) -> models.SetPayloadOperation:
     """Merge a payload into the object at `key` of points."""
-    # made without validation, which would take longer than the writing: all values are our own
-    change = models.SetPayload.model_construct(payload=payload, points=ids, key=key)
-    return models.SetPayloadOperation.model_construct(set_payload=change)
+    change = models.SetPayload(payload=payload, points=ids, key=key)
+    return models.SetPayloadOperation(set_payload=change)
 
 
 def _bank_is(name: str) -> models.Filter:
