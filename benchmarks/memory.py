@@ -75,6 +75,22 @@ class SyntheticStore(Store):
     def read_checkpoint(self, generation: int) -> bytes | None:
         return None
 
+    @property
+    def described(self) -> bool:
+        return True
+
+    def ids_of(self, keys: Sequence[str]) -> list[ItemId]:
+        raise NotImplementedError
+
+    def payloads(self, ids: Sequence[ItemId]) -> dict[ItemId, Mapping[str, Any]]:
+        raise NotImplementedError
+
+    def scores(self, similarities: np.ndarray) -> np.ndarray:
+        return similarities
+
+    def similarities(self, scores: np.ndarray) -> np.ndarray:
+        return scores
+
     def has_companions(self) -> bool:
         return False
 
@@ -93,6 +109,7 @@ class SyntheticCollection(NormalizedCollection):
         raise NotImplementedError
 
     from_target = embedded = classmethod(nearest)
+    _fold_target = nearest
 
 
 def measure(count: int, bank_size: int, dimension: int) -> None:
