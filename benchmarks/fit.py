@@ -4,8 +4,8 @@
 
 Each part is measured alone in the same run, with plain calls of the client and pages and batches of the fit's sizes:
 reading (into float32 arrays), multiplying (in the kernel's blocks), and writing what a fit writes (banks, biases of
-all items, activation flags), prepared beforehand. The embedded engines run in our own process, one step after the
-other, so the fit is compared with the sum; a server works beside us, so it is compared with the largest.
+all items, activation flags; from arrays, as reading is into arrays). The embedded engines run in our own process, one
+step after the other, so the fit is compared with the sum; a server works beside us, so it is compared with the largest.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from dbnorm_vdb.collection import NormalizedCollection
 NAME = "items"
 PAGE = 1000
 DIMENSION = 256
+SIDES = ("query", "gallery")
 
 
 def unit_vectors(count: int, seed: int) -> np.ndarray:
@@ -57,8 +58,12 @@ class Engine(ABC):
     def read(self) -> np.ndarray: ...
 
     @abstractmethod
-    def prepare_write(self, banks: list[np.ndarray], flagged: int) -> Callable[[], None]:
-        """Make the rows; return what writes them."""
+    def write(self, banks: list[np.ndarray], biases: np.ndarray, flags: np.ndarray) -> None:
+        """Write both banks, and for each item its two biases and in whose activation set it is (a bit for each)."""
+
+    @abstractmethod
+    def unwrite(self) -> None:
+        """Leave the collection as it was."""
 
 
 class Qdrant(Engine):
@@ -83,27 +88,30 @@ class Qdrant(Engine):
             if offset is None:
                 return np.concatenate(pages)
 
-    def prepare_write(self, banks: list[np.ndarray], flagged: int) -> Callable[[], None]:
-        biases = {"query": 0.123456789, "gallery": 0.123456789}
-        values = [(i, "bare", {"g1": biases}) for i in range(self.count)]
-        flags = [(i, "bare.g1", {"activated": ["query"]}) for i in range(flagged)]
-        operations = [
-            models.SetPayloadOperation(set_payload=models.SetPayload(payload=payload, points=[i], key=key))
-            for i, key, payload in (*values, *flags)
-        ]
-        rows = np.concatenate(banks).tolist()
-        points = [models.PointStruct(id=i, vector=v, payload={"bank": "query"}) for i, v in enumerate(rows)]
+    def write(self, banks: list[np.ndarray], biases: np.ndarray, flags: np.ndarray) -> None:
+        config = models.VectorParams(size=DIMENSION, distance=models.Distance.DOT)
+        self.client.create_collection("bare_bank", vectors_config=config)
+        point = models.PointStruct.model_construct  # checked, a vector takes longer than all else
+        for which, name in enumerate(SIDES):
+            for start in range(0, len(banks[which]), self.batch):
+                rows = enumerate(banks[which][start : start + self.batch].tolist(), which * len(banks[0]) + start)
+                points = [point(id=i, vector=vector, payload={"bank": name}) for i, vector in rows]
+                self.client.upsert("bare_bank", points)
+        for start in range(0, self.count, self.batch):
+            rows = enumerate(biases[start : start + self.batch].tolist(), start)
+            payloads = [(i, {"g1": {"query": query, "gallery": gallery}}) for i, (query, gallery) in rows]
+            changes = [models.SetPayload(payload=payload, points=[i], key="bare") for i, payload in payloads]
+            operations = [models.SetPayloadOperation(set_payload=change) for change in changes]
+            self.client.batch_update_points(NAME, operations)
+        for flag in range(1, 4):
+            payload = {"activated": [name for bit, name in enumerate(SIDES) if flag >> bit & 1]}
+            ids = np.flatnonzero(flags == flag).tolist()
+            for start in range(0, len(ids), self.batch):
+                self.client.set_payload(NAME, payload, points=ids[start : start + self.batch], key="bare.g1")
+
+    def unwrite(self) -> None:
         self.client.delete_collection("bare_bank")
-
-        def write() -> None:
-            config = models.VectorParams(size=DIMENSION, distance=models.Distance.DOT)
-            self.client.create_collection("bare_bank", vectors_config=config)
-            for start in range(0, len(points), self.batch):
-                self.client.upsert("bare_bank", points[start : start + self.batch])
-            for start in range(0, len(operations), self.batch):
-                self.client.batch_update_points(NAME, operations[start : start + self.batch])
-
-        return write
+        self.client.delete_payload(NAME, keys=["bare"], points=models.Filter())
 
 
 class Milvus(Engine):
@@ -129,38 +137,41 @@ class Milvus(Engine):
         iterator.close()
         return np.concatenate(pages)
 
-    def prepare_write(self, banks: list[np.ndarray], flagged: int) -> Callable[[], None]:
-        values = [
-            {"item": i, "generation": 1, "biases": [0.123456789, 0.123456789], "activation": 0}
-            for i in range(self.count)
-        ]
-        rows = np.concatenate(banks).tolist()
-        vectors = [{"id": i, "bank": "query", "vector": v} for i, v in enumerate(rows)]
+    def write(self, banks: list[np.ndarray], biases: np.ndarray, flags: np.ndarray) -> None:
+        schema = self.client.create_schema(auto_id=False, enable_dynamic_field=True)
+        schema.add_field("id", DataType.INT64, is_primary=True)
+        schema.add_field("bank", DataType.VARCHAR, max_length=16)
+        schema.add_field("vector", DataType.FLOAT_VECTOR, dim=DIMENSION)
+        self.client.create_collection("bare_bank", schema=schema)
+        for which, name in enumerate(SIDES):
+            for start in range(0, len(banks[which]), self.batch):
+                rows = enumerate(banks[which][start : start + self.batch].tolist(), which * len(banks[0]) + start)
+                self.client.insert("bare_bank", [{"id": i, "bank": name, "vector": vector} for i, vector in rows])
+        schema = self.client.create_schema(auto_id=False)
+        schema.add_field("item", DataType.INT64, is_primary=True)
+        schema.add_field("generation", DataType.INT64)
+        schema.add_field("biases", DataType.FLOAT_VECTOR, dim=2)
+        schema.add_field("activation", DataType.INT8)
+        index = self.client.prepare_index_params()
+        index.add_index("biases", index_type="FLAT", metric_type="L2")
+        self.client.create_collection("bare", schema=schema, index_params=index)
+
+        def put(write: Callable[..., Any], ids: np.ndarray, activation: np.ndarray) -> None:
+            for start in range(0, len(ids), self.batch):
+                part = ids[start : start + self.batch]
+                columns = (part.tolist(), biases[part].tolist(), activation[part].tolist())
+                rows = [
+                    {"item": i, "generation": 1, "biases": pair, "activation": flag}
+                    for i, pair, flag in zip(*columns, strict=True)
+                ]
+                write("bare", rows)
+
+        put(self.client.insert, np.arange(self.count), np.zeros_like(flags))
+        put(self.client.upsert, np.flatnonzero(flags), flags)
+
+    def unwrite(self) -> None:
         for name in ("bare", "bare_bank"):
             self.client.drop_collection(name)
-
-        def write() -> None:
-            schema = self.client.create_schema(auto_id=False, enable_dynamic_field=True)
-            schema.add_field("id", DataType.INT64, is_primary=True)
-            schema.add_field("bank", DataType.VARCHAR, max_length=16)
-            schema.add_field("vector", DataType.FLOAT_VECTOR, dim=DIMENSION)
-            self.client.create_collection("bare_bank", schema=schema)
-            for start in range(0, len(vectors), self.batch):
-                self.client.insert("bare_bank", vectors[start : start + self.batch])
-            schema = self.client.create_schema(auto_id=False)
-            schema.add_field("item", DataType.INT64, is_primary=True)
-            schema.add_field("generation", DataType.INT64)
-            schema.add_field("biases", DataType.FLOAT_VECTOR, dim=2)
-            schema.add_field("activation", DataType.INT8)
-            index = self.client.prepare_index_params()
-            index.add_index("biases", index_type="FLAT", metric_type="L2")
-            self.client.create_collection("bare", schema=schema, index_params=index)
-            for start in range(0, len(values), self.batch):
-                self.client.insert("bare", values[start : start + self.batch])
-            for start in range(0, flagged, self.batch):
-                self.client.upsert("bare", values[start : start + self.batch])
-
-        return write
 
 
 class MilvusServer(Milvus):
@@ -203,6 +214,15 @@ def product(items: np.ndarray, banks: list[np.ndarray]) -> None:
                 np.matmul(block, part, out=buffer[: len(block) * part.shape[1]].reshape(len(block), -1))
 
 
+def activation(items: np.ndarray, banks: list[np.ndarray]) -> np.ndarray:
+    """(n,) a bit for each bank in whose activation set an item is."""
+    flags = np.zeros(len(items), dtype=np.int64)
+    for bit, bank in enumerate(banks):
+        for start in range(0, len(bank), 500):
+            flags[(bank[start : start + 500] @ items.T).argmax(axis=1)] |= 1 << bit
+    return flags
+
+
 def seconds(call: Callable[..., Any], *arguments: Any) -> float:
     started = time.perf_counter()
     call(*arguments)
@@ -228,16 +248,18 @@ def main() -> None:
 
 def compare(name: str, engine: Engine, banks: list[np.ndarray], repeats: int) -> None:
     rounds = []
+    items = engine.read()
+    biases, flags = np.random.default_rng(3).normal(size=(len(items), 2)), activation(items, banks)
     for _ in range(repeats):
         adapter = engine.adapter()
         fit = seconds(lambda a: a.fit(banks[0], banks[1]), adapter)
-        active = adapter.status().active
-        assert active is not None
-        flagged = max(bank.activation_size for bank in active.banks.values())
         adapter.drop()
-        items = engine.read()
-        write = engine.prepare_write(banks, flagged)
-        parts = [seconds(engine.read), seconds(product, items, banks), seconds(write)]
+        parts = [
+            seconds(engine.read),
+            seconds(product, items, banks),
+            seconds(engine.write, banks, biases, flags),
+        ]
+        engine.unwrite()
         bound = sum(parts) if engine.serial else max(parts)
         rounds.append((fit / bound, fit, *parts))
     ratio, fit, read, multiply, write_seconds = (statistics.median(column) for column in zip(*rounds, strict=True))

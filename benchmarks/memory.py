@@ -57,7 +57,7 @@ class SyntheticStore(Store):
     def write_document(self, key: str, document: Mapping[str, Any] | None) -> None:
         self._documents[key] = document
 
-    def count_fitted(self, generation: int) -> int:
+    def count_fitted(self, generation: int, *, just_written: bool = False) -> int:
         return self._count
 
     def ids(self) -> Iterator[list[ItemId]]:
@@ -74,6 +74,22 @@ class SyntheticStore(Store):
 
     def read_checkpoint(self, generation: int) -> bytes | None:
         return None
+
+    @property
+    def described(self) -> bool:
+        return True
+
+    def ids_of(self, keys: Sequence[str]) -> list[ItemId]:
+        raise NotImplementedError
+
+    def payloads(self, ids: Sequence[ItemId]) -> dict[ItemId, Mapping[str, Any]]:
+        raise NotImplementedError
+
+    def scores(self, similarities: np.ndarray) -> np.ndarray:
+        return similarities
+
+    def similarities(self, scores: np.ndarray) -> np.ndarray:
+        return scores
 
     def has_companions(self) -> bool:
         return False
@@ -93,6 +109,7 @@ class SyntheticCollection(NormalizedCollection):
         raise NotImplementedError
 
     from_target = embedded = classmethod(nearest)
+    _fold_target = nearest
 
 
 def measure(count: int, bank_size: int, dimension: int) -> None:

@@ -91,7 +91,11 @@ class BankBiases:
 
     def of(self, vectors: Vectors) -> dict[str, Floats]:
         """The (n,) biases of the next (n, d) items, by name, on the similarity scale."""
-        rows = dict(zip(self.fitted.columns, self.kernel.scan(item_side(vectors, self._metric)), strict=True))
+        return self.of_items(item_side(vectors, self._metric))
+
+    def of_items(self, items: Reals) -> dict[str, Floats]:
+        """The same from the items' side of the inner products."""
+        rows = dict(zip(self.fitted.columns, self.kernel.scan(items), strict=True))
         biases = {name: np.asarray((rows[name] - self._log_size) / self.fitted.beta) for name in self.fitted.partitions}
         if self.fitted.nnn:
             biases["nnn"] = np.asarray(self.fitted.nnn[0] * rows["nnn"])

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dbnorm_vdb.banks import Vectors
-from dbnorm_vdb.biases import FittedBank, bank_side, item_side
+from dbnorm_vdb.biases import FittedBank, bank_side
+from dbnorm_vdb.kernels.arrays import Reals
 from dbnorm_vdb.methods import Form, lowest_adjustment
 from dbnorm_vdb.statistics import (
     CERTIFIED_SHARE,
@@ -47,7 +47,6 @@ class Calibrator:
 
     def __init__(self, bank: FittedBank, metric: Metric, weights: Mapping[str, float]) -> None:
         rows = np.linspace(0, len(bank.bank) - 1, min(QUERIES, len(bank.bank))).astype(np.intp)
-        self._metric = metric
         self._weights = weights
         self._beta = bank.beta
         self._queries, self._offsets = bank_side(bank.bank.vectors[rows], metric, bank.beta)
@@ -61,9 +60,9 @@ class Calibrator:
         self._best, self._best_similarities = self._empty(), self._empty()
         self._waiting: list[tuple[npt.NDArray[Any], npt.NDArray[Any]]] = []
 
-    def page(self, vectors: Vectors, biases: Mapping[str, Floats]) -> None:
-        """Take in the next (n, d) items and their biases, (n,) each."""
-        similarities = self._queries @ item_side(vectors, self._metric).T
+    def page(self, items: Reals, biases: Mapping[str, Floats]) -> None:
+        """Take in the next (n, d) items, as `item_side` makes them, and their biases, (n,) each."""
+        similarities = self._queries @ items.T
         if self._offsets is not None:
             similarities += (self._offsets / self._beta)[:, None]
         scores = np.array(similarities)
@@ -80,11 +79,14 @@ class Calibrator:
 
     def _own_vote(self, similarities: npt.NDArray[Any], bias: Floats, log_votes: Floats) -> npt.NDArray[Any]:
         """What taking a query's own vote out changes in the biases of items, (h, n): at most 0."""
-        shares = self._beta * (similarities - bias.astype(similarities.dtype))
-        shares += log_votes[:, None].astype(similarities.dtype)
-        left = -np.expm1(np.minimum(shares, 0.0))
-        changes: npt.NDArray[Any] = np.log(np.maximum(left, _LEAST_LEFT[left.dtype])) / self._beta
-        return changes
+        values: npt.NDArray[Any] = similarities - bias.astype(similarities.dtype)
+        values *= self._beta
+        values += log_votes[:, None].astype(values.dtype)  # the logarithms of the vote's shares
+        np.expm1(np.minimum(values, 0.0, out=values), out=values)
+        np.maximum(np.negative(values, out=values), _LEAST_LEFT[values.dtype], out=values)
+        np.log(values, out=values)
+        values /= self._beta
+        return values
 
     def _own_neighbour(self, similarities: npt.NDArray[Any], bias: Floats, alpha: float, k: int) -> npt.NDArray[Any]:
         """The same for `nnn`: a query nearer to an item than the mean of its k nearest is one of these, and goes."""

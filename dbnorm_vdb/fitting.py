@@ -16,6 +16,7 @@ from dbnorm_vdb.biases import BankBiases, FittedBank, bank_side, item_side
 from dbnorm_vdb.calibration import Calibrator
 from dbnorm_vdb.errors import EmptyCollectionError, InvalidParameterError, UnsupportedMethodError
 from dbnorm_vdb.kernels import BACKENDS, PRECISIONS, SinkhornWeights, learn_weights, make_kernel
+from dbnorm_vdb.kernels.arrays import Reals
 from dbnorm_vdb.methods import Method
 from dbnorm_vdb.parameters import check_beta, check_count, check_finite
 from dbnorm_vdb.statistics import (
@@ -202,11 +203,12 @@ class GalleryFit:
         kept = [item for item, use in zip(ids, usable, strict=True) if use]
         if not kept:
             return usable, {name: np.empty(0) for name in self._summaries}
+        items = item_side(vectors, self._metric)
         biases: dict[str, Floats] = {}
         for bank_pass in self._passes.values():
-            biases.update(bank_pass.page(kept, vectors))
+            biases.update(bank_pass.page(kept, items))
         if self._calibrator is not None:
-            self._calibrator.page(vectors, biases)
+            self._calibrator.page(items, biases)
         for name, values in biases.items():
             self._summaries[name].add(values, self._count)
         if len(self._passes) == 2:
@@ -373,18 +375,18 @@ class _BankPass:
     biases: BankBiases
     nearest_ids: dict[int, ItemId] = field(default_factory=dict)
 
-    def page(self, ids: Sequence[ItemId], vectors: Vectors) -> dict[str, Floats]:
+    def page(self, ids: Sequence[ItemId], items: Reals) -> dict[str, Floats]:
         first = self.biases.kernel.scanned
-        biases = self.biases.of(vectors)
+        biases = self.biases.of_items(items)
         self._remember(ids, first)
         return biases
 
     def _remember(self, ids: Sequence[ItemId], first: int) -> None:
         """Keep the ids of the items that are nearest to some bank vector, and of no others."""
         assert self.biases.kernel.nearest is not None
-        positions = np.unique(self.biases.kernel.nearest.position)
-        kept = {int(p): self.nearest_ids[int(p)] for p in positions[(positions >= 0) & (positions < first)]}
-        kept.update((int(p), ids[int(p) - first]) for p in positions[positions >= first])
+        nearest = set(self.biases.kernel.nearest.position.ravel().tolist())
+        kept = {position: item for position, item in self.nearest_ids.items() if position in nearest}
+        kept.update((position, ids[position - first]) for position in nearest if position >= first)
         self.nearest_ids = kept
 
     def activated(self) -> list[ItemId]:

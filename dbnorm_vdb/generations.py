@@ -155,7 +155,7 @@ class Generations(Inspections):
         missing = 0
         if activated:
             self._remember(statistics)
-            missing = max(0, self._store.count() - self._store.count_fitted(claim.generation))
+            missing = max(0, self._store.count() - self._store.count_fitted(claim.generation, just_written=True))
         useless = active if activated else statistics
         self._clean_up(claim, useless.generation if useless else None)
         self._warn_of(statistics, activated=activated)

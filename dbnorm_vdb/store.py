@@ -109,8 +109,13 @@ class Store(ABC):
         """The number of items in the collection."""
 
     @abstractmethod
-    def count_fitted(self, generation: int) -> int:
-        """The number of items with statistics of a generation."""
+    def count_fitted(self, generation: int, *, just_written: bool = False) -> int:
+        """The number of items with statistics of a generation.
+
+        Args:
+            generation: which.
+            just_written: by the fit that asks, so that nothing of another one is where these are.
+        """
 
     @abstractmethod
     def pages(self, size: int, *, after: ItemId | None = None) -> Iterator[Page]:

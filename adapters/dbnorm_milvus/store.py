@@ -185,10 +185,12 @@ class MilvusStore(Store):
     def count(self) -> int:
         return self.count_of(self.collection)
 
-    def count_fitted(self, generation: int) -> int:
+    def count_fitted(self, generation: int, *, just_written: bool = False) -> int:
         """Rows of the generation's companion; those of items deleted since the fit count too."""
         companion = self._items_of(generation)
-        return self.count_of(companion, f"generation == {generation}") if self._load(companion) else 0
+        # all rows are soon counted; to look at the generation of each takes a while
+        expression = "" if just_written else f"generation == {generation}"
+        return self.count_of(companion, expression) if self._load(companion) else 0
 
     def count_of(self, collection: str, expression: str = "") -> int:
         """The number of rows of a collection, or of those that an expression holds for."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -119,7 +119,7 @@ class QdrantStore(Store):
     def count(self) -> int:
         return self.client.count(self.collection, exact=True).count
 
-    def count_fitted(self, generation: int) -> int:
+    def count_fitted(self, generation: int, *, just_written: bool = False) -> int:
         return self.client.count(self.collection, count_filter=_has(_path(generation)), exact=True).count
 
     def pages(self, size: int, *, after: ItemId | None = None) -> Iterator[Page]:
@@ -298,14 +298,23 @@ class QdrantStore(Store):
         batch_size: int | None = None,
     ) -> None:
         key = generation_key(generation)
-        payloads = {item: {key: payload} for item, payload in zip(ids, item_payloads(items), strict=True)}
-        self._set_payloads(KEY, payloads, batch_size or self.batch_size)
+        payloads = dict(zip(ids, item_payloads(items), strict=True))
+        self._set_payloads(
+            ids,
+            lambda batch: [_set_payload(KEY, {key: payloads[item]}, [item]) for item in batch],
+            batch_size or self.batch_size,
+        )
 
     def write_activation(
         self, generation: int, flags: Mapping[ItemId, Sequence[str]], *, columns: Sequence[str]
     ) -> None:
-        payloads = {item: {"activated": [*banks]} for item, banks in flags.items()}
-        self._set_payloads(_path(generation), payloads, self.batch_size)
+        def operations(batch: list[ItemId]) -> list[Any]:
+            alike: dict[tuple[str, ...], list[ItemId]] = {}
+            for item in batch:
+                alike.setdefault((*flags[item],), []).append(item)
+            return [_set_payload(_path(generation), {"activated": [*banks]}, ids) for banks, ids in alike.items()]
+
+        self._set_payloads(list(flags), operations, self.batch_size)
 
     def write_checkpoint(self, generation: int, number: int, data: bytes) -> None:
         zeros = [0.0] * self.describe().dimension
@@ -331,34 +340,21 @@ class QdrantStore(Store):
             self.client.delete(self._banks(slot(generation)), points_selector=models.PointIdsList(points=ids))
         self._checkpoint_ids.clear()
 
-    def _set_payloads(self, key: str, payloads: Mapping[ItemId, dict[str, Any]], size: int) -> None:
-        """Merge a payload into the object at `key` of each point, in batches; the last one waits."""
-        ids = list(payloads)
+    def _set_payloads(self, ids: Sequence[ItemId], operations: Callable[[list[ItemId]], list[Any]], size: int) -> None:
+        """Change the payloads of points in batches, by the operations that a batch of ids takes; the last one waits."""
         for start in range(0, len(ids), size):
-            batch = ids[start : start + size]
+            batch = list(ids[start : start + size])
             wait = start + size >= len(ids)
             try:
-                self._set_batch(key, batch, payloads, wait)
+                self.client.batch_update_points(self.collection, operations(batch), wait=wait)
             except Exception:
                 # a point deleted since its page was read makes the whole batch fail: write those that are left
                 left = {record.id for record in self.client.retrieve(self.collection, ids=batch, with_payload=False)}
                 if len(left) == len(batch):
                     raise
-                self._set_batch(key, [item for item in batch if item in left], payloads, wait)
-
-    def _set_batch(
-        self, key: str, ids: Sequence[ItemId], payloads: Mapping[ItemId, dict[str, Any]], wait: bool
-    ) -> None:
-        if not ids:
-            return
-        # made without validation, which would take longer than the writing: all values are our own
-        operations = [
-            models.SetPayloadOperation.model_construct(
-                set_payload=models.SetPayload.model_construct(payload=payloads[item], points=[item], key=key)
-            )
-            for item in ids
-        ]
-        self.client.batch_update_points(self.collection, operations, wait=wait)
+                batch = [item for item in batch if item in left]
+                if batch:
+                    self.client.batch_update_points(self.collection, operations(batch), wait=wait)
 
     # --- removing ----------------------------------------------------------------------------------------------
 
@@ -409,6 +405,12 @@ def _page(records: Sequence[models.Record], name: str, dimension: int) -> Page:
             ids.append(record.id)
             vectors.append(vector)
     return Page(ids, np.array(vectors, dtype=np.float32).reshape(len(ids), dimension))
+
+
+def _set_payload(key: str, payload: dict[str, Any], ids: list[ItemId]) -> models.SetPayloadOperation:
+    """Merge a payload into the object at `key` of points."""
+    change = models.SetPayload(payload=payload, points=ids, key=key)
+    return models.SetPayloadOperation(set_payload=change)
 
 
 def _bank_is(name: str) -> models.Filter:
