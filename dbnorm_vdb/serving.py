@@ -140,12 +140,12 @@ class Serving:
         max_window = self._max_window(wanted, candidates, exact, max_candidates)
         chosen = None if method is None else Method.parse(method)
         raw = SearchPlan(Method.RAW, wanted, wanted, explained=explained, deadline=deadline)
+        described = yield from self._described_in_time(chosen, deadline)
         if chosen is Method.RAW:
-            yield from self._described()
             return raw
-        fail_open = self._fails_open(chosen)
-        if not (yield from self._described_in_time(fail_open=fail_open, deadline=deadline)):
+        if not described:
             return raw._replace(fallback=True)
+        fail_open = self._fails_open(chosen)
         statistics = yield from self._served(fail_open=fail_open, deadline=deadline.halfway())
         used = Method.RAW if statistics is None else check_supported(chosen or statistics.method, statistics)
         if statistics is None or used is Method.RAW:
@@ -172,12 +172,21 @@ class Serving:
             yield Work(self._store.describe, key=(self._store, "describe"))
         return self._store.describe()
 
-    def _described_in_time(self, *, fail_open: bool, deadline: Deadline) -> Steps[bool]:
-        """Describe the vector, which takes requests before the first search; False if that is late, for a raw one."""
+    def _described_in_time(self, method: str | Method | None, deadline: Deadline) -> Steps[bool]:
+        """Describe the vector, which takes requests before the first search.
+
+        False if that fails or is late: for a search that is raw, or is to be raw then.
+        """
+        if self._store.described:
+            return True
         try:
             yield from within(deadline.halfway(), self._described())
-        except StatisticsTimeoutError as error:
-            if not fail_open:
+        except InvalidInputError:
+            raise
+        except Exception as error:
+            if method is not None and Method.parse(method) is Method.RAW:
+                return False
+            if not self._fails_open(method):
                 raise
             self._fall_back(error)
             return False
@@ -282,6 +291,7 @@ class Serving:
             StatisticsTimeoutError: they do not come in time, and the search is not to be served raw.
         """
         assert plan.statistics is not None
+        raw = plan._replace(method=Method.RAW, by_default=False)
         first = number == 1  # the search that the caller asked for: its time is the client's business
         found = yield from (fetch(rows, window) if first else within(plan.deadline, fetch(rows, window)))
         try:
@@ -290,23 +300,20 @@ class Serving:
             if not first and plan.fail_open:
                 raise plan.deadline.late() from error
             self._fall_back_or_raise(error, plan)
-            raw = plan._replace(method=Method.RAW, by_default=False)
             return found, raw, plan.statistics, ItemStatistics.unknown(sum(len(c.similarities) for c in found))
-        if first:
-            self._check_covered(items, statistics)
+        if first and not plan.probe and all_unknown(items, statistics):
+            self._fall_back_uncovered(len(items), plan)
+            plan = raw
         return found, plan, statistics, items
 
-    def _check_covered(self, items: ItemStatistics, statistics: CollectionStatistics) -> None:
-        """Without statistics of any hit, normalised results are raw ones: then say so.
+    def _fall_back_uncovered(self, candidates: int, plan: SearchPlan) -> None:
+        """Without statistics of any candidate, normalised results are raw ones: then say so.
 
         Raises:
-            NotFittedError: so the adapter is told to.
+            NotFittedError: this search is not to be served raw.
         """
-        biases = items.bias(next(iter(statistics.columns)))
-        if not len(biases) or not np.isnan(biases[0]) or not np.isnan(biases).all():
-            return
-        message = f"none of the {len(biases)} candidates has statistics of the active fit; call refresh()"
-        if self._on_missing == "error":
+        message = f"none of the {candidates} candidates has statistics of the active fit; call refresh()"
+        if not plan.fail_open:
             raise NotFittedError(f"collection {self._store.collection!r}: {message}, or search with method='raw'")
         self._fallbacks.add(UNCOVERED, message)
 
@@ -336,8 +343,7 @@ class Serving:
         """The statistics of candidates, from memory or looked up; that none has any is a sign of another generation."""
         ids: list[ItemId] = [item for candidates in found for item in candidates.ids]
         items = yield from self._items.find(statistics, ids, deadline)
-        biases = items.bias(next(iter(statistics.columns)))
-        return items, len(biases) > 0 and bool(np.isnan(biases[0]) and np.isnan(biases).all())
+        return items, all_unknown(items, statistics)
 
     # --- the statistics in use ---------------------------------------------------------------------------------
 
@@ -350,6 +356,12 @@ class Serving:
     def _remember(self, statistics: CollectionStatistics | None) -> None:
         """Use these from now on."""
         self._current.put(statistics)
+
+
+def all_unknown(items: ItemStatistics, statistics: CollectionStatistics) -> bool:
+    """Whether there are items, but no statistics of any."""
+    biases = items.bias(next(iter(statistics.columns)))
+    return len(biases) > 0 and bool(np.isnan(biases[0]) and np.isnan(biases).all())
 
 
 @spanned("dbnorm.rerank")

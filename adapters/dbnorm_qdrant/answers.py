@@ -59,8 +59,7 @@ class QdrantAnswers(QdrantPrefetches):
 
     def _answered(self, searches: Sequence[Search], wishes: Wishes, send: Send) -> Steps[list[Answer]]:
         """The answers to searches, in their order."""
-        fail_open = self._fails_open(wishes.method)
-        if not (yield from self._described_in_time(fail_open=fail_open, deadline=wishes.deadline)):
+        if not (yield from self._described_in_time(wishes.method, wishes.deadline)):
             return (yield from self._undescribed(searches, wishes, send))
         named = [search._replace(using=self._using(search.query, search.using)) for search in searches]
         answers: list[Answer] | None = None
@@ -70,7 +69,7 @@ class QdrantAnswers(QdrantPrefetches):
 
     def _undescribed(self, searches: Sequence[Search], wishes: Wishes, send: Send) -> Steps[list[Answer]]:
         """Raw answers, where not even the vector could be described in time."""
-        raw = SearchPlan(Method.RAW, 1, 1, explained=wishes.explained, fallback=True)
+        raw = SearchPlan(Method.RAW, 1, 1, explained=wishes.explained, fallback=wishes.method is None)
         named = [self._using_if_known(search) for search in searches]
         return (yield from self._raw(named, raw, wishes, send)) or []
 

@@ -127,10 +127,9 @@ class QdrantGroups(QdrantSearches):
         check_count(group_size, what="group_size")
         check_count(limit, what="limit")
         check_execution(wishes.execution)
-        fail_open = self._fails_open(method)
-        if not (yield from self._described_in_time(fail_open=fail_open, deadline=deadline)):
+        if not (yield from self._described_in_time(method, deadline)):
             named = self._using_if_known(search)
-            raw = SearchPlan(Method.RAW, search.limit, search.limit, fallback=True)
+            raw = SearchPlan(Method.RAW, search.limit, search.limit, deadline=deadline, fallback=method is None)
             return models.GroupsResult(groups=(yield from self._raw_groups(group_by, named, group_size, raw)))
         search = search._replace(using=self._using(search.query, search.using))
         groups: list[models.PointGroup] | None = None
@@ -147,7 +146,6 @@ class QdrantGroups(QdrantSearches):
         plan = yield from self._plan(
             limit=wanted, method=wishes.method, candidates=wishes.windows.candidates, deadline=wishes.deadline
         )
-        search = search.until(wishes.deadline)
         selector = search.selector
         if plan.statistics is None:
             return (yield from self._raw_groups(group_by, search, group_size, plan))
@@ -161,7 +159,7 @@ class QdrantGroups(QdrantSearches):
         if ours:
             prepared = normalised_search(prepared, plan)
         found = yield from self._fetch_groups(
-            group_by, prepared._replace(with_payload=with_our_key(selector)), group_size
+            group_by, prepared._replace(with_payload=with_our_key(selector)), group_size, plan
         )
         if (yield from self._replaced([hit for group in found for hit in group.hits], plan)):
             return None
@@ -180,7 +178,7 @@ class QdrantGroups(QdrantSearches):
             wide = search._replace(
                 limit=search.limit * times, with_payload=with_our_key(search.selector), score_threshold=None
             )
-            fetched[:] = yield from self._fetch_groups(group_by, wide, group_size * times)
+            fetched[:] = yield from self._fetch_groups(group_by, wide, group_size * times, plan)
             points = {hit.id: hit for group in fetched for hit in group.hits}  # one may be in several groups
             return [self._candidates(sorted(points.values(), key=self._raw_rank))]
 
@@ -200,13 +198,15 @@ class QdrantGroups(QdrantSearches):
         self, group_by: str, search: Search, group_size: int, plan: SearchPlan
     ) -> Steps[list[models.PointGroup]]:
         """The client's groups without our key."""
-        found = yield from self._fetch_groups(group_by, search, group_size)
+        found = yield from self._fetch_groups(group_by, search, group_size, plan)
         count_queries(self._store, plan, 1)
         selector = search.selector
         return [group.model_copy(update={"hits": [clean(hit, selector) for hit in group.hits]}) for group in found]
 
-    def _fetch_groups(self, group_by: str, search: Search, group_size: int) -> Steps[list[models.PointGroup]]:
-        arguments = search.arguments()
+    def _fetch_groups(
+        self, group_by: str, search: Search, group_size: int, plan: SearchPlan
+    ) -> Steps[list[models.PointGroup]]:
+        arguments = search.until(plan.deadline).arguments()
         del arguments["offset"]  # groups have none
         found: models.GroupsResult = yield from call(
             "query_points_groups", self.collection_name, group_by, group_size=group_size, **arguments

@@ -10,15 +10,18 @@ import numpy as np
 import pytest
 from adapters.world import World
 from faces import inner_of
-from harness import FACES, Engine, fixture_name
+from harness import FACES, Engine, QdrantEngine, fixture_name
+from qdrant_client import models
 
 import dbnorm_milvus
 import dbnorm_qdrant
 import dbnorm_vdb as db
 from dbnorm_vdb import NotFittedError, StatisticsFormatError, StatisticsTimeoutError
+from dbnorm_vdb.statistics import ItemStatistics
 
 WORLD = World.make(n=60)
 QUERY = WORLD.queries[0]
+RRF = models.FusionQuery(fusion=models.Fusion.RRF)
 
 
 class LostError(Exception):
@@ -201,6 +204,21 @@ def test_a_collection_that_is_not_described_in_time(
     inner._store._describe = own
 
 
+def test_a_collection_that_cannot_be_described(engine: Engine, collection: str, raw: list[Any], never: Any) -> None:
+    adapter = engine.adapter(collection)
+    inner = inner_of(adapter)
+    own, inner._store._describe = inner._store._describe, lost
+    assert ids_of(engine, adapter) == ids_of(engine, adapter, method="raw") == raw
+    assert adapter.fallback_reasons == {"failed": 1}  # who asks for raw results does not fall back
+    with pytest.raises(LostError):
+        ids_of(engine, adapter, method="is")
+    inner._store._describe = own
+    assert ids_of(engine, adapter) != raw
+    adapter = engine.adapter(collection)
+    inner_of(adapter)._store._describe = never
+    assert ids_of(engine, adapter, timeout=1, method="raw") == raw
+
+
 def test_what_the_client_says_of_a_collection_that_is_not_there(engine: Engine) -> None:
     with pytest.raises(Exception) as own:  # noqa: PT011 - whatever it is
         engine.search(engine.client(), "nowhere", QUERY, limit=8)
@@ -270,8 +288,9 @@ def test_candidates_none_of_which_has_statistics(engine: Engine, caplog: pytest.
     assert [hit.id for hit in found] == [hit.id for hit in own]
     assert adapter.fallback_reasons == {"uncovered": 1}
     assert "none of the 3 candidates has statistics of the active fit; call refresh()" in told(caplog)[-1]
-    with pytest.raises(NotFittedError, match="none of the 3 candidates"):
-        engine.search(strict, None, QUERY, limit=8, below=0)
+    for each, options in ((strict, {}), (adapter, {"method": "dual_is"})):
+        with pytest.raises(NotFittedError, match="none of the 3 candidates"):
+            engine.search(each, None, QUERY, limit=8, below=0, **options)
     ids_of(engine, adapter)
     assert adapter.fallback_count == 1
     adapter.refresh()
@@ -279,6 +298,55 @@ def test_candidates_none_of_which_has_statistics(engine: Engine, caplog: pytest.
     assert adapter.fallback_count == 1
     adapter.drop()
     engine.drop_collection(collection)
+
+
+def test_a_search_without_statistics_of_its_candidates_says_so_when_asked(engine: Engine) -> None:
+    collection = engine.create(WORLD.items)
+    adapter = engine.adapter(collection, cache="lazy")
+    WORLD.fit(adapter)
+    inner_of(adapter)._store.items = lambda generation, ids, columns: ([], ItemStatistics.unknown(0))
+    explained = engine.explain(adapter, QUERY[None], limit=8)
+    assert explained.queries[0].method == "raw"
+    assert adapter.fallback_reasons == {"uncovered": 1}
+    adapter.drop()
+    engine.drop_collection(collection)
+
+
+@pytest.fixture(scope="module")
+def new_item_first(qdrant_local: QdrantEngine) -> Iterator[str]:
+    """A collection whose nearest item to the query has come after the fit."""
+    collection = qdrant_local.create(WORLD.items)
+    adapter = qdrant_local.adapter(collection)
+    WORLD.fit(adapter)
+    qdrant_local.insert(collection, [100], QUERY[None], [{}])
+    yield collection
+    adapter.drop()
+    qdrant_local.drop_collection(collection)
+
+
+def test_one_new_item_on_top_does_not_make_a_search_uncovered(qdrant_local: QdrantEngine, new_item_first: str) -> None:
+    """Where it is the only one whose statistics are looked at here."""
+    legs = {"prefetch": models.Prefetch(query=QUERY.tolist(), limit=5), "query": RRF}
+    strict = qdrant_local.adapter(new_item_first, on_missing="error")
+    for options in ({**legs, "method": "dual_dis"}, {**legs, "limit": 1}):
+        assert strict.query_points(**options).points[0].id == 100
+    strict = qdrant_local.adapter(new_item_first, on_missing="error", execution="server")
+    assert [point.id for point in strict.query_points(QUERY.tolist(), limit=1).points] == [100]
+    assert strict.query_points_groups("title", QUERY.tolist(), limit=1, method="is") is not None
+
+
+def test_a_search_by_the_server_is_uncovered_where_no_item_has_statistics(qdrant_local: QdrantEngine) -> None:
+    collection = qdrant_local.create(WORLD.items)
+    adapter = qdrant_local.adapter(collection, execution="server")
+    WORLD.fit(adapter)
+    qdrant_local.client().clear_payload(collection, models.Filter())
+    raw = qdrant_local.client().query_points(collection, QUERY.tolist(), limit=8).points
+    assert [p.id for p in adapter.query_points(QUERY.tolist(), limit=8).points] == [p.id for p in raw]
+    assert adapter.fallback_reasons == {"uncovered": 1}
+    with pytest.raises(NotFittedError, match="none of the 8 candidates"):
+        adapter.query_points(QUERY.tolist(), limit=8, method="is")
+    adapter.drop()
+    qdrant_local.drop_collection(collection)
 
 
 # --- exact searches -----------------------------------------------------------------------------------------------
