@@ -11,31 +11,12 @@ all of it, once for a tenth of the items.
 
 from __future__ import annotations
 
-import argparse
-import logging
 import statistics
-import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-from search import (
-    DATA,
-    DIMENSION,
-    FIELDS,
-    LIMIT,
-    NAME,
-    OWN_WINDOW,
-    Data,
-    Engine,
-    Qdrant,
-    flickr,
-    medians,
-    opened,
-    spread,
-    synthetic,
-)
+from search import FIELDS, GALLERY_BANK, LIMIT, NAME, OWN_WINDOW, Data, Engine, Qdrant, medians, on_engines, spread
 
 from dbnorm_milvus import MilvusAdapter
 from dbnorm_qdrant import QdrantAdapter
@@ -62,7 +43,7 @@ def searching(adapter: Any) -> Callable[[list[float]], Any]:
 
 def compare(name: str, engine: Engine, data: Data, repeats: int) -> None:
     adapter: Any = engine.adapter()
-    adapter.fit(data.bank, gallery_bank=4000, method="dual_is")
+    adapter.fit(data.bank, gallery_bank=GALLERY_BANK)
     window = adapter.status().active.calibration.window(LIMIT)
     queries = data.queries.tolist()
     caching = adapters(engine, len(data.gallery))
@@ -94,27 +75,5 @@ def middle(passes: list[dict[str, float]], variant: str) -> float:
     return 1000 * statistics.median(one[variant] for one in passes)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser()
-    names = ["qdrant", "milvus-lite", "milvus-server"]
-    parser.add_argument("--engines", nargs="*", choices=names, default=names)
-    parser.add_argument("--queries", type=int, default=200)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--data", type=Path, default=DATA)
-    arguments = parser.parse_args()
-    for logger in ("pymilvus", "milvus_lite", "grpc._server"):
-        logging.getLogger(logger).setLevel(logging.CRITICAL)
-    there = arguments.data.is_file()
-    data = flickr(arguments.data, arguments.queries) if there else synthetic(arguments.queries)
-    print(
-        f"{'Flickr8k' if there else 'synthetic clouds'}: {len(data.gallery)} items of {DIMENSION} dimensions,"
-        f" {len(data.queries)} queries; the median of {arguments.repeats} passes (least to greatest)"
-    )
-    for name in arguments.engines:
-        with tempfile.TemporaryDirectory() as folder, opened(name, folder) as engine:
-            engine.load(data.gallery)
-            compare(name, engine, data, arguments.repeats)
-
-
 if __name__ == "__main__":
-    main()
+    on_engines(compare)

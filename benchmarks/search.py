@@ -280,7 +280,8 @@ def compare_reranking(data: Data, repeats: int, *, count: int = 1000, calls: int
         )
 
 
-def main() -> None:
+def on_engines(compare: Callable[[str, Engine, Data, int], None]) -> tuple[Data, int]:
+    """Call it for each engine that the command line asks for, with the gallery loaded; the data and the repeats."""
     parser = argparse.ArgumentParser()
     names = ["qdrant", "milvus-lite", "milvus-server"]
     parser.add_argument("--engines", nargs="*", choices=names, default=names)
@@ -301,7 +302,11 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder, opened(name, folder) as engine:
             engine.load(data.gallery)
             compare(name, engine, data, arguments.repeats)
-    compare_reranking(data, arguments.repeats)
+    return data, arguments.repeats
+
+
+def main() -> None:
+    compare_reranking(*on_engines(compare))
 
 
 if __name__ == "__main__":

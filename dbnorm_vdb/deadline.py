@@ -31,7 +31,9 @@ class Deadline(NamedTuple):
 
     @classmethod
     def after(cls, timeout: Any) -> Deadline:
-        """So many seconds from now; what is no such number is for the client to refuse."""
+        """So many seconds from now, unless it is a deadline already; what is no number is for the client to refuse."""
+        if isinstance(timeout, Deadline):
+            return timeout
         counts = isinstance(timeout, (int, float)) and not isinstance(timeout, bool) and timeout > 0
         return cls(time.monotonic() + timeout if counts else math.inf, timeout)
 

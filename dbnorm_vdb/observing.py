@@ -56,19 +56,19 @@ def _within(span: Callable[[], AbstractContextManager[Any]], steps: Steps[T]) ->
     return result
 
 
-def count_outcomes(store: Store, plan: SearchPlan, outcomes: Sequence[Outcome]) -> None:
-    """Tell how queries were answered that were re-ranked here."""
+def count_outcomes(store: Store, plan: SearchPlan, outcomes: Sequence[Outcome], *, certifiable: bool = True) -> None:
+    """Tell how queries were answered that were re-ranked here, with a certificate or, of groups, without."""
     if outcomes and telemetry.listening():
-        results = Counter(_result_of(outcome, plan) for outcome in outcomes)
+        results = Counter(_result_of(outcome, plan, certifiable) for outcome in outcomes)
         windows = [len(outcome.candidates.similarities) for outcome in outcomes]
         rounds = max(outcome.rounds for outcome in outcomes)
         telemetry.count(_place(store), Answered(outcomes[0].method.value, plan.wanted, results, windows, rounds))
 
 
-def _result_of(outcome: Outcome, plan: SearchPlan) -> Result:
+def _result_of(outcome: Outcome, plan: SearchPlan, certifiable: bool) -> Result:
     if outcome.method is Method.RAW and plan.method is not Method.RAW:
         return Result.FALLBACK
-    return Result.CERTIFIED if outcome.best.certified else Result.UNCERTIFIED
+    return Result.CERTIFIED if certifiable and outcome.best.certified else Result.UNCERTIFIED
 
 
 def count_queries(store: Store, plan: SearchPlan, queries: int, *, windows: Sequence[int] = ()) -> None:

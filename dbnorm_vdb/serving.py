@@ -140,11 +140,10 @@ class Serving:
         max_window = self._max_window(wanted, candidates, exact, max_candidates)
         chosen = None if method is None else Method.parse(method)
         raw = SearchPlan(Method.RAW, wanted, wanted, explained=explained, deadline=deadline)
-        described = yield from self._described_in_time(chosen, deadline)
+        if not (yield from self._described_in_time(chosen, deadline)):
+            return raw._replace(fallback=chosen is None)
         if chosen is Method.RAW:
             return raw
-        if not described:
-            return raw._replace(fallback=True)
         fail_open = self._fails_open(chosen)
         statistics = yield from self._served(fail_open=fail_open, deadline=deadline.halfway())
         used = Method.RAW if statistics is None else check_supported(chosen or statistics.method, statistics)
@@ -184,11 +183,10 @@ class Serving:
         except InvalidInputError:
             raise
         except Exception as error:
-            if method is not None and Method.parse(method) is Method.RAW:
-                return False
-            if not self._fails_open(method):
+            if self._fails_open(method):
+                self._fall_back(error)
+            elif method != Method.RAW:
                 raise
-            self._fall_back(error)
             return False
         return True
 

@@ -10,9 +10,9 @@ import numpy.typing as npt
 
 from dbnorm_vdb.banks import Bank, Vectors
 from dbnorm_vdb.errors import InvalidParameterError
+from dbnorm_vdb.evaluation.candidates import Nearest, Positions, RawCandidates
 from dbnorm_vdb.evaluation.gains import Floats, Measure
 from dbnorm_vdb.evaluation.labelled import LabelledQueries
-from dbnorm_vdb.evaluation.windows import Nearest, Positions, Windows
 from dbnorm_vdb.likeness import bank_distance
 from dbnorm_vdb.methods import Method
 from dbnorm_vdb.reranking import rerank
@@ -86,7 +86,7 @@ class Validation:
             report: told how many queries are done, and of how many.
         """
         labelled = self._labelled
-        windows = Windows.read(nearest, self._store, labelled.vectors, window, report)
+        windows = RawCandidates.read(nearest, self._store, labelled.vectors, window, report)
         grades = windows.grades(labelled)
         raw_columns = np.broadcast_to(np.arange(min(self.cutoff, window)), (len(labelled), min(self.cutoff, window)))
         raw, normalized = (
@@ -110,7 +110,7 @@ class Validation:
             bank_distance=query_bank and bank_distance(query_bank.vectors, labelled.vectors, statistics.metric),
         )
 
-    def _normalized(self, statistics: CollectionStatistics, windows: Windows) -> Positions:
+    def _normalized(self, statistics: CollectionStatistics, windows: RawCandidates) -> Positions:
         """(q, cutoff) columns of the results of normalised searches."""
         self._store.count_fitted(statistics.generation)  # one strong read: what was just written is seen from here on
         found, stored = self._store.items(statistics.generation, windows.ids, list(statistics.columns))

@@ -23,6 +23,7 @@ from dbnorm_vdb.methods import Method
 from dbnorm_vdb.searching import Explanation
 from dbnorm_vdb.serving import DEFAULT_STATISTICS_TTL
 from dbnorm_vdb.statistics import CollectionStatistics, ItemId, ItemStatistics
+from dbnorm_vdb.stepped import steps_of
 from dbnorm_vdb.steps import Each, Steps, Work
 from dbnorm_vdb.store import Hit
 from dbnorm_vdb.targets import Target
@@ -170,31 +171,8 @@ class MilvusAdapter(MilvusHybridSearches):
         exact: bool = False,
         with_payload: bool = True,
     ) -> list[list[Hit]]:
-        return self._run(self._nearest(queries, limit, candidates, method, exact, with_payload))
-
-    def _nearest(
-        self,
-        queries: npt.ArrayLike,
-        limit: int,
-        candidates: int | None,
-        method: str | Method | None,
-        exact: bool,
-        with_payload: bool,
-    ) -> Steps[list[list[Hit]]]:
-        info = yield from self._described()
-        vectors = check_vectors(queries, what="queries", dimension=info.dimension)
-        key = self._store.primary_field
-        fields = (yield Work(lambda: self._store.payload_fields)) if with_payload else [key]
-        options: dict[str, Any] = {"candidates": candidates, "method": method, "exact": exact}
-        batches = [vectors[start : start + _BATCH].tolist() for start in range(0, len(vectors), _BATCH)]
-        answers = yield Each([self.search_steps(False, batch, "", limit, fields, **options) for batch in batches])
-        found: list[list[Hit]] = []
-        for answer in answers:
-            for hits in answer.result:
-                payloads = [{name: value for name, value in hit["entity"].items() if name != key} for hit in hits]
-                rows = zip(hits.ids, hits.distances, payloads, strict=True)
-                found.append([Hit(item, distance, payload) for item, distance, payload in rows])
-        return found
+        found = self._in_batches(False, queries, limit, with_payload, candidates=candidates, method=method, exact=exact)
+        return self._run(self._hits(found))
 
     def nearest_explained(
         self,
@@ -205,19 +183,32 @@ class MilvusAdapter(MilvusHybridSearches):
         method: str | Method | None = None,
         exact: bool = False,
     ) -> list[Explanation]:
-        vectors = check_vectors(queries, what="queries").tolist()
-        told: list[Explanation] = []
-        for start in range(0, len(vectors), _BATCH):
-            batch = vectors[start : start + _BATCH]
-            told += self.search_explained(
-                batch,
-                limit=limit,
-                output_fields=[self._store.primary_field],
-                candidates=candidates,
-                method=method,
-                exact=exact,
-            ).queries
-        return told
+        found = self._in_batches(True, queries, limit, False, candidates=candidates, method=method, exact=exact)
+        return [told for batch in self._run(found) for told in batch.queries]
+
+    def _in_batches(
+        self, explained: bool, queries: npt.ArrayLike, limit: int, with_payload: bool, **options: Any
+    ) -> Steps[list[Any]]:
+        """The results of (q, d) queries, explained or not, some at a time."""
+        info = yield from self._described()
+        vectors = check_vectors(queries, what="queries", dimension=info.dimension)
+        fields = (yield Work(lambda: self._store.payload_fields)) if with_payload else [self._store.primary_field]
+        batches = [vectors[start : start + _BATCH].tolist() for start in range(0, len(vectors), _BATCH)]
+        searching = steps_of(self.search_explained if explained else self.search)
+        found: list[Any] = yield Each([searching(batch, "", limit, fields, **options) for batch in batches])
+        return found
+
+    def _hits(self, searching: Steps[list[Any]]) -> Steps[list[list[Hit]]]:
+        """What was found, in the form that all engines share."""
+        answers = yield from searching
+        key = self._store.primary_field
+        found: list[list[Hit]] = []
+        for batch in answers:
+            for hits in batch:
+                payloads = [{name: value for name, value in hit["entity"].items() if name != key} for hit in hits]
+                rows = zip(hits.ids, hits.distances, payloads, strict=True)
+                found.append([Hit(item, distance, payload) for item, distance, payload in rows])
+        return found
 
     def _fold_target(self, name: str) -> MilvusFoldTarget:
         return MilvusFoldTarget(self._store, name)

@@ -46,9 +46,9 @@ class AsyncMilvusAdapter(AsyncCollection):
         )
 
     # mypy takes "self" for an argument that may be passed by name
-    search = awaited(MilvusAdapter.search)  # type: ignore[arg-type]
+    search = awaited(MilvusAdapter.search)
     search_explained = awaited(MilvusAdapter.search_explained)
-    hybrid_search = awaited(MilvusAdapter.hybrid_search)  # type: ignore[arg-type]
+    hybrid_search = awaited(MilvusAdapter.hybrid_search)
     nearest = awaited(MilvusAdapter.nearest)
     rerank = awaited(MilvusAdapter.rerank)
     upsert = threaded(MilvusAdapter.upsert)  # type: ignore[arg-type]

@@ -14,7 +14,7 @@ from dbnorm_vdb.deadline import Deadline
 from dbnorm_vdb.errors import InvalidParameterError, UnsupportedQueryError
 from dbnorm_vdb.methods import Method
 from dbnorm_vdb.observing import count_queries, observed
-from dbnorm_vdb.searching import result_of
+from dbnorm_vdb.stepped import stepped, steps_of
 from dbnorm_vdb.steps import Each, Steps, Work, call
 
 _REFUSED = (*REFUSED, "group_by_field", "rank_group_scorer")
@@ -23,8 +23,11 @@ _REFUSED = (*REFUSED, "group_by_field", "rank_group_scorer")
 class MilvusHybridSearches(MilvusIteration):
     """What `MilvusAdapter` offers in place of the client's hybrid search."""
 
+    @stepped
+    @observed("hybrid_search")
     def hybrid_search(
         self,
+        /,
         reqs: Sequence[Any],
         ranker: Any,
         limit: int = 10,
@@ -37,7 +40,7 @@ class MilvusHybridSearches(MilvusIteration):
         exact: bool = False,
         max_candidates: int | None = None,
         **kwargs: Any,
-    ) -> Any:
+    ) -> Steps[Any]:
         """`MilvusClient.hybrid_search` of this collection, same arguments and result, its dense leg normalised.
 
         The requests become searches of their own: those on the adapter's field normalised, as by `search`, the others
@@ -59,40 +62,10 @@ class MilvusHybridSearches(MilvusIteration):
             UnsupportedQueryError: no request is on the adapter's field; other rankers; grouping; `offset` in a request.
             NotFittedError, UnsupportedMethodError: `method` asks for what the statistics cannot serve.
         """
-        steps = self.hybrid_search_steps(
-            reqs,
-            ranker,
-            limit,
-            output_fields,
-            timeout,
-            partition_names=partition_names,
-            candidates=candidates,
-            method=method,
-            exact=exact,
-            max_candidates=max_candidates,
-            **kwargs,
-        )
-        return self._run(steps)
-
-    @observed("hybrid_search")
-    def hybrid_search_steps(
-        self,
-        reqs: Sequence[Any],
-        ranker: Any,
-        limit: int = 10,
-        output_fields: Any = None,
-        timeout: float | None = None,
-        *,
-        candidates: int | None = None,
-        method: str | Method | None = None,
-        exact: bool = False,
-        max_candidates: int | None = None,
-        **arguments: Any,
-    ) -> Steps[Any]:
-        """The steps of `hybrid_search`."""
         options = {"candidates": candidates, "method": method, "exact": exact, "max_candidates": max_candidates}
-        offset = arguments.get("offset") or 0
+        offset = kwargs.get("offset") or 0
         deadline = Deadline.after(timeout)
+        arguments = {"partition_names": partition_names, **kwargs}
         plan = yield from self._plan(limit=limit, offset=offset, method=method, deadline=deadline)
         if plan.statistics is None:
             asked = {"limit": limit, "output_fields": output_fields, "timeout": deadline.client_timeout(), **arguments}
@@ -136,11 +109,13 @@ class MilvusHybridSearches(MilvusIteration):
             "search_params": request.param,
             "anns_field": field,
             "filter_params": request.expr_params or {},
+            "timeout": deadline,
             **arguments,
         }
         if field == self.vector_name:
-            return (yield from result_of(self.search_steps(False, **asked, **options, deadline=deadline)))
-        return (yield from call("search", self.collection_name, **asked, timeout=deadline.client_timeout()))
+            return (yield from steps_of(self.search)(**asked, **options))
+        asked["timeout"] = deadline.client_timeout()
+        return (yield from call("search", self.collection_name, **asked))
 
     def _metrics(self, fields: Sequence[str]) -> list[str]:
         return [self._store.metric_of(field) or "" for field in fields]

@@ -5,7 +5,7 @@ So it reaches as far as the client's does, sees the same state of the collection
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from dbnorm_vdb.observing import count_queries, looked_up, observed
 from dbnorm_vdb.parameters import check_count
 from dbnorm_vdb.searching import Candidates, SearchPlan
 from dbnorm_vdb.statistics import CollectionStatistics
+from dbnorm_vdb.stepped import stepped
 from dbnorm_vdb.steps import Steps, Work, call
 from dbnorm_vdb.streaming import NormalizedStream, Scored
 
@@ -34,8 +35,11 @@ _REFUSED = (*REFUSED, "group_by_field")
 class MilvusIteration(MilvusSearches):
     """What `MilvusAdapter` offers in place of the client's search iterator."""
 
+    @stepped
+    @observed("search_iterator")
     def search_iterator(
         self,
+        /,
         data: Any,
         batch_size: int | None = 1000,
         filter: str | None = None,
@@ -51,7 +55,7 @@ class MilvusIteration(MilvusSearches):
         candidates: int | None = None,
         method: str | Method | None = None,
         **kwargs: Any,
-    ) -> Any:
+    ) -> Steps[Any]:
         """`MilvusClient.search_iterator` of this collection, normalised: its pages follow the normalised order.
 
         The pages, one after the other, are the whole collection (or what `filter` leaves of it, or the first `limit`)
@@ -81,45 +85,17 @@ class MilvusIteration(MilvusSearches):
             UnsupportedQueryError: what `search` refuses, and groups.
             NotFittedError, UnsupportedMethodError: `method` asks for what the statistics cannot serve.
         """
-        steps = self.search_iterator_steps(
-            data,
-            batch_size,
-            limit=limit,
-            search_params=search_params,
-            anns_field=anns_field,
-            round_decimal=round_decimal,
-            external_filter_func=external_filter_func,
-            candidates=candidates,
-            method=method,
-            filter=filter,
-            output_fields=output_fields,
-            timeout=timeout,
-            partition_names=partition_names,
-            **kwargs,
-        )
-        return self._run(steps)
-
-    @observed("search_iterator")
-    def search_iterator_steps(
-        self,
-        data: Any,
-        batch_size: int | None = 1000,
-        *,
-        limit: int | None = UNLIMITED,
-        search_params: Mapping[str, Any] | None = None,
-        anns_field: str | None = None,
-        round_decimal: int = -1,
-        external_filter_func: Callable[[Any], Any] | None = None,
-        candidates: int | None = None,
-        method: str | Method | None = None,
-        **arguments: Any,
-    ) -> Steps[Any]:
-        """The steps of `search_iterator`."""
         size = check_count(1000 if batch_size is None else batch_size, what="batch_size")
         most = None if limit in (None, UNLIMITED) else check_count(limit, what="limit", least=0)
-        deadline = Deadline.after(arguments.get("timeout"))
-        plan = yield from self._plan(limit=size, candidates=candidates, method=method, deadline=deadline)
-        arguments = {**arguments, "anns_field": anns_field or self._store.known_field}
+        plan = yield from self._plan(limit=size, candidates=candidates, method=method, deadline=Deadline.after(timeout))
+        arguments: dict[str, Any] = {
+            "filter": filter,
+            "output_fields": output_fields,
+            "timeout": timeout,
+            "partition_names": partition_names,
+            "anns_field": anns_field or self._store.known_field,
+            **kwargs,
+        }
         if plan.statistics is None:
             own = {"limit": limit, "search_params": search_params, "external_filter_func": external_filter_func}
             rest = {"batch_size": batch_size, "round_decimal": round_decimal, **own, **arguments}

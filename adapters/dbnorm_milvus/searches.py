@@ -29,8 +29,8 @@ from dbnorm_vdb.searching import (
     SearchPlan,
     explanation_of,
     raw_explanation,
-    result_of,
 )
+from dbnorm_vdb.stepped import explainable, explained, stepped
 from dbnorm_vdb.steps import Steps, call, done
 
 
@@ -48,8 +48,12 @@ class MilvusSearches(NormalizedCollection):
         """Whether a search of the client on that field, or on the one it takes where none is named, is normalised."""
         return (anns_field or self._store.default_field) == self.vector_name
 
+    @explainable
+    @observed("search")
     def search(
         self,
+        explained: bool,
+        /,
         data: Any = None,
         filter: str = "",
         limit: int = 10,
@@ -64,7 +68,7 @@ class MilvusSearches(NormalizedCollection):
         exact: bool = False,
         max_candidates: int | None = None,
         **kwargs: Any,
-    ) -> Any:
+    ) -> Steps[Explained[Any]]:
         """`MilvusClient.search` of this collection, with the same arguments and result, normalised.
 
         `limit`, `offset`, `radius`, `range_filter`, `group_by_field` and `round_decimal` act on the normalised result;
@@ -92,50 +96,7 @@ class MilvusSearches(NormalizedCollection):
                 by JSON, sparse or text queries: use the client, or `method="raw"`.
             NotFittedError, UnsupportedMethodError: `method` asks for what the statistics cannot serve.
         """
-        steps = self.search_steps(
-            False,
-            data,
-            filter,
-            limit,
-            output_fields,
-            search_params,
-            timeout,
-            partition_names,
-            anns_field,
-            candidates=candidates,
-            method=method,
-            exact=exact,
-            max_candidates=max_candidates,
-            **kwargs,
-        )
-        return self._run(result_of(steps))
-
-    def search_explained(self, *args: Any, **kwargs: Any) -> Explained[Any]:
-        """`search`, and how its results came about: distances and ranks before and after, and the certificates."""
-        return self._run(self.search_steps(True, *args, **kwargs))
-
-    @observed("search")
-    def search_steps(
-        self,
-        explained: bool,
-        data: Any = None,
-        filter: str = "",
-        limit: int = 10,
-        output_fields: list[str] | None = None,
-        search_params: dict[str, Any] | None = None,
-        timeout: float | None = None,
-        partition_names: list[str] | None = None,
-        anns_field: str | None = None,
-        *,
-        candidates: int | None = None,
-        method: str | Method | None = None,
-        exact: bool = False,
-        max_candidates: int | None = None,
-        deadline: Deadline | None = None,
-        **kwargs: Any,
-    ) -> Steps[Explained[Any]]:
-        """The steps of `search` and `search_explained`; the deadline may be that of a whole they are part of."""
-        deadline = deadline or Deadline.after(timeout)
+        deadline = Deadline.after(timeout)
         offset = kwargs.get("offset", (search_params or {}).get("offset")) or 0
         plan = yield from self._plan(
             limit=limit,
@@ -182,6 +143,8 @@ class MilvusSearches(NormalizedCollection):
             if explained:
                 explanations.append(explanation_of(outcome, ranks, lambda score: score * SAME_SCALE[metric]))
         return Explained(results, tuple(explanations))
+
+    search_explained = explained(search)
 
     def _search_groups(
         self, plan: SearchPlan, requests: Requests, groups: HitGroups, candidates: int | None
@@ -239,7 +202,9 @@ class MilvusSearches(NormalizedCollection):
             groups.clear(results[row])
         return ranks
 
-    def rerank(self, results: Any, *, limit: int | None = None, method: str | Method | None = None) -> Any:
+    @stepped
+    @observed("rerank")
+    def rerank(self, /, results: Any, *, limit: int | None = None, method: str | Method | None = None) -> Steps[Any]:
         """Normalise hits that you have fetched yourself, and keep the best of each query.
 
         Args:
@@ -254,10 +219,6 @@ class MilvusSearches(NormalizedCollection):
             InvalidParameterError: `limit` below 1.
             NotFittedError, UnsupportedMethodError: `method` asks for what the statistics cannot serve.
         """
-        return self._run(self._rerank(results, limit, method))
-
-    @observed("rerank")
-    def _rerank(self, results: Any, limit: int | None, method: str | Method | None) -> Steps[Any]:
         if limit is not None:
             check_count(limit, what="limit")
         most = max((len(hits) for hits in results), default=0)
@@ -279,7 +240,7 @@ class MilvusSearches(NormalizedCollection):
         outcomes = yield from self._search(
             plan, len(results), lambda rows, window: done([candidates[row] for row in rows]), self._statistics_of
         )
-        count_queries(self._store, plan, len(results), windows=[len(order) for order in orders])
+        count_outcomes(self._store, plan, outcomes, certifiable=False)
         for hits, order, outcome in zip(results, orders, outcomes, strict=True):
             keep_hits(hits, order[outcome.best.order].tolist(), (outcome.best.scores * scale).tolist())
         return results

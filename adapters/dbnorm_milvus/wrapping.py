@@ -16,8 +16,8 @@ from dbnorm_vdb.deadline import Deadline
 from dbnorm_vdb.errors import InvalidParameterError
 from dbnorm_vdb.eventloop import Bridge
 from dbnorm_vdb.ledger import Ledger
-from dbnorm_vdb.searching import result_of
 from dbnorm_vdb.serving import DEFAULT_STATISTICS_TTL
+from dbnorm_vdb.stepped import steps_of
 from dbnorm_vdb.steps import Steps, Work, call
 from dbnorm_vdb.wrapping import Replacement, WrappedClient, without_options, wrapped
 
@@ -99,14 +99,12 @@ def _write(name: str, behind: Behind, collection: str, *args: Any, **kwargs: Any
 
 
 _REPLACEMENTS: dict[str, Replacement] = {
-    "search": partial(
-        _search, "search", _own_field, lambda adapter, asked: result_of(adapter.search_steps(False, **asked))
-    ),
+    "search": partial(_search, "search", _own_field, lambda adapter, asked: steps_of(adapter.search)(**asked)),
     "search_iterator": partial(
-        _search, "search_iterator", _own_field, lambda adapter, asked: adapter.search_iterator_steps(**asked)
+        _search, "search_iterator", _own_field, lambda adapter, asked: steps_of(adapter.search_iterator)(**asked)
     ),
     "hybrid_search": partial(
-        _search, "hybrid_search", _fields_of_requests, lambda adapter, asked: adapter.hybrid_search_steps(**asked)
+        _search, "hybrid_search", _fields_of_requests, lambda adapter, asked: steps_of(adapter.hybrid_search)(**asked)
     ),
     "insert": partial(_write, "insert"),
     "upsert": partial(_write, "upsert"),

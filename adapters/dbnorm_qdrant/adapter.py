@@ -22,10 +22,11 @@ from dbnorm_vdb.caching import DEFAULT_CACHE_BYTES
 from dbnorm_vdb.deadline import Deadline
 from dbnorm_vdb.errors import InvalidParameterError, InvalidTargetError
 from dbnorm_vdb.methods import Method
-from dbnorm_vdb.observing import count_queries, observed
+from dbnorm_vdb.observing import count_outcomes, count_queries, observed
 from dbnorm_vdb.searching import Candidates, Explanation
 from dbnorm_vdb.serving import DEFAULT_STATISTICS_TTL
 from dbnorm_vdb.statistics import CollectionStatistics, ItemId, ItemStatistics
+from dbnorm_vdb.stepped import stepped, steps_of
 from dbnorm_vdb.steps import Each, Steps, done
 from dbnorm_vdb.store import KEY, Hit
 from dbnorm_vdb.targets import Target
@@ -118,13 +119,16 @@ class QdrantAdapter(QdrantGroups):
         )
         return cls(client, name)
 
+    @stepped
+    @observed("rerank")
     def rerank(
         self,
+        /,
         points: Sequence[models.ScoredPoint],
         *,
         limit: int | None = None,
         method: str | Method | None = None,
-    ) -> list[models.ScoredPoint]:
+    ) -> Steps[list[models.ScoredPoint]]:
         """Normalise points that you have fetched yourself, and return the best of them.
 
         Args:
@@ -140,12 +144,6 @@ class QdrantAdapter(QdrantGroups):
             InvalidParameterError: `limit` below 1, or something else than points.
             NotFittedError, UnsupportedMethodError: `method` asks for what the statistics cannot serve.
         """
-        return self._run(self._rerank(points, limit, method))
-
-    @observed("rerank")
-    def _rerank(
-        self, points: Sequence[models.ScoredPoint], limit: int | None, method: str | Method | None
-    ) -> Steps[list[models.ScoredPoint]]:
         others = {type(point).__name__ for point in points if not isinstance(point, models.ScoredPoint)}
         if others:
             raise InvalidParameterError(
@@ -158,7 +156,7 @@ class QdrantAdapter(QdrantGroups):
             return [clean(point, True) for point in points[:limit]]
         candidates = [self._candidates(sorted(points, key=self._raw_rank))]
         (outcome,) = yield from self._search(plan, 1, lambda rows, window: done(candidates), self._looked_up)
-        count_queries(self._store, plan, 1, windows=[len(points)])
+        count_outcomes(self._store, plan, [outcome], certifiable=False)
         return self._points(outcome, True)
 
     def _looked_up(
@@ -225,27 +223,8 @@ class QdrantAdapter(QdrantGroups):
         exact: bool = False,
         with_payload: bool = True,
     ) -> list[list[Hit]]:
-        return self._run(self._nearest(queries, limit, candidates, method, exact, with_payload))
-
-    def _nearest(
-        self,
-        queries: npt.ArrayLike,
-        limit: int,
-        candidates: int | None,
-        method: str | Method | None,
-        exact: bool,
-        with_payload: bool,
-    ) -> Steps[list[list[Hit]]]:
-        info = yield from self._described()
-        vectors = check_vectors(queries, what="queries", dimension=info.dimension)
-        requests = [
-            models.QueryRequest(query=vector, limit=limit, with_payload=with_payload) for vector in vectors.tolist()
-        ]
-        batches = [requests[start : start + _BATCH] for start in range(0, len(requests), _BATCH)]
-        options: dict[str, Any] = {"candidates": candidates, "method": method, "exact": exact}
-        found = yield Each([self.query_batch_points_steps(False, batch, **options) for batch in batches])
-        responses = [response for batch in found for response in batch.result]
-        return [[Hit(point.id, point.score, point.payload or {}) for point in one.points] for one in responses]
+        found = self._in_batches(False, queries, limit, with_payload, candidates=candidates, method=method, exact=exact)
+        return self._run(_hits(found))
 
     def nearest_explained(
         self,
@@ -256,13 +235,29 @@ class QdrantAdapter(QdrantGroups):
         method: str | Method | None = None,
         exact: bool = False,
     ) -> list[Explanation]:
-        vectors = check_vectors(queries, what="queries").tolist()
-        requests = [models.QueryRequest(query=vector, limit=limit, with_payload=False) for vector in vectors]
-        told: list[Explanation] = []
-        for start in range(0, len(requests), _BATCH):
-            batch = requests[start : start + _BATCH]
-            told += self.query_batch_points_explained(batch, candidates=candidates, method=method, exact=exact).queries
-        return told
+        found = self._in_batches(True, queries, limit, False, candidates=candidates, method=method, exact=exact)
+        return [told for batch in self._run(found) for told in batch.queries]
+
+    def _in_batches(
+        self, explained: bool, queries: npt.ArrayLike, limit: int, with_payload: bool, **options: Any
+    ) -> Steps[list[Any]]:
+        """The results of (q, d) queries, explained or not, some at a time."""
+        info = yield from self._described()
+        vectors = check_vectors(queries, what="queries", dimension=info.dimension)
+        requests = [
+            models.QueryRequest(query=vector, limit=limit, with_payload=with_payload) for vector in vectors.tolist()
+        ]
+        batches = [requests[start : start + _BATCH] for start in range(0, len(requests), _BATCH)]
+        searching = steps_of(self.query_batch_points_explained if explained else self.query_batch_points)
+        found: list[Any] = yield Each([searching(batch, **options) for batch in batches])
+        return found
 
     def _fold_target(self, name: str) -> QdrantFoldTarget:
         return QdrantFoldTarget(self._store, name)
+
+
+def _hits(searching: Steps[list[list[models.QueryResponse]]]) -> Steps[list[list[Hit]]]:
+    """What was found, in the form that all engines share."""
+    found = yield from searching
+    responses = [response for batch in found for response in batch]
+    return [[Hit(point.id, point.score, point.payload or {}) for point in one.points] for one in responses]

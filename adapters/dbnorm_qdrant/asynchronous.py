@@ -51,11 +51,11 @@ class AsyncQdrantAdapter(AsyncCollection):
         )
 
     # mypy takes "self" for an argument that may be passed by name
-    query_points = awaited(QdrantAdapter.query_points)  # type: ignore[arg-type]
+    query_points = awaited(QdrantAdapter.query_points)
     query_points_explained = awaited(QdrantAdapter.query_points_explained)
-    query_batch_points = awaited(QdrantAdapter.query_batch_points)  # type: ignore[arg-type]
-    query_batch_points_explained = awaited(QdrantAdapter.query_batch_points_explained)  # type: ignore[arg-type]
-    query_points_groups = awaited(QdrantAdapter.query_points_groups)  # type: ignore[arg-type]
+    query_batch_points = awaited(QdrantAdapter.query_batch_points)
+    query_batch_points_explained = awaited(QdrantAdapter.query_batch_points_explained)
+    query_points_groups = awaited(QdrantAdapter.query_points_groups)
     nearest = awaited(QdrantAdapter.nearest)
     rerank = awaited(QdrantAdapter.rerank)
     upsert = threaded(QdrantAdapter.upsert)  # type: ignore[arg-type]

@@ -19,17 +19,21 @@ from dbnorm_qdrant.searches import QdrantSearches
 from dbnorm_vdb.deadline import Deadline
 from dbnorm_vdb.errors import InvalidParameterError, UnsupportedQueryError
 from dbnorm_vdb.methods import Method
-from dbnorm_vdb.observing import count_queries, observed
+from dbnorm_vdb.observing import count_outcomes, count_queries, observed
 from dbnorm_vdb.parameters import check_count
 from dbnorm_vdb.searching import Candidates, SearchPlan
+from dbnorm_vdb.stepped import stepped
 from dbnorm_vdb.steps import Steps, call
 
 
 class QdrantGroups(QdrantSearches):
     """What `QdrantAdapter` offers in place of the client's search for groups."""
 
+    @stepped
+    @observed("query_points_groups")
     def query_points_groups(
         self,
+        /,
         group_by: str,
         query: Any = None,
         using: str | None = None,
@@ -46,7 +50,7 @@ class QdrantGroups(QdrantSearches):
         method: str | Method | None = None,
         execution: str | None = None,
         **kwargs: Any,
-    ) -> models.GroupsResult:
+    ) -> Steps[models.GroupsResult]:
         """`QdrantClient.query_points_groups` of this collection, with the same arguments and result, normalised.
 
         `limit`, `group_size` and `score_threshold` act on the normalised result: groups are in the order of their best
@@ -66,46 +70,6 @@ class QdrantGroups(QdrantSearches):
             UnsupportedQueryError, StatisticsMismatchError: as in `query_points`.
             NotFittedError, UnsupportedMethodError: `method` asks for what the statistics cannot serve.
         """
-        steps = self.query_points_groups_steps(
-            group_by,
-            query,
-            using,
-            prefetch,
-            query_filter,
-            search_params,
-            limit,
-            group_size,
-            with_payload,
-            with_vectors,
-            score_threshold,
-            candidates=candidates,
-            method=method,
-            execution=execution,
-            **kwargs,
-        )
-        return self._run(steps)
-
-    @observed("query_points_groups")
-    def query_points_groups_steps(
-        self,
-        group_by: str,
-        query: Any = None,
-        using: str | None = None,
-        prefetch: Any = None,
-        query_filter: Any = None,
-        search_params: Any = None,
-        limit: int = 10,
-        group_size: int = 3,
-        with_payload: Any = True,
-        with_vectors: bool | list[str] = False,
-        score_threshold: float | None = None,
-        *,
-        candidates: int | None = None,
-        method: str | Method | None = None,
-        execution: str | None = None,
-        **kwargs: Any,
-    ) -> Steps[models.GroupsResult]:
-        """The steps of `query_points_groups`."""
         search = Search(
             query=list(query) if isinstance(query, tuple) else query,
             using=using,
@@ -183,7 +147,7 @@ class QdrantGroups(QdrantSearches):
             return [self._candidates(sorted(points.values(), key=self._raw_rank))]
 
         (outcome,) = yield from self._search(plan._replace(wanted=sys.maxsize), 1, fetch, lookup)
-        count_queries(self._store, plan, 1, windows=[len(outcome.candidates.similarities)])
+        count_outcomes(self._store, plan, [outcome], certifiable=False)
         points = self._points(outcome, search.selector)
         place = {points[rank].id: rank for rank in self._passing(points, search.score_threshold)}
         groups: list[tuple[int, models.PointGroup]] = []

@@ -13,7 +13,8 @@ from dbnorm_qdrant.requests import Search
 from dbnorm_vdb.deadline import Deadline
 from dbnorm_vdb.methods import Method
 from dbnorm_vdb.observing import observed
-from dbnorm_vdb.searching import Explained, result_of
+from dbnorm_vdb.searching import Explained
+from dbnorm_vdb.stepped import explainable, explained
 from dbnorm_vdb.steps import Steps, call
 
 
@@ -27,8 +28,12 @@ class QdrantSearches(QdrantAnswers):
     client: QdrantClient
     _execution: str
 
+    @explainable
+    @observed("query_points")
     def query_points(
         self,
+        explained: bool,
+        /,
         query: Any = None,
         using: str | None = None,
         prefetch: models.Prefetch | list[models.Prefetch] | None = None,
@@ -46,7 +51,7 @@ class QdrantSearches(QdrantAnswers):
         max_candidates: int | None = None,
         execution: str | None = None,
         **kwargs: Any,
-    ) -> models.QueryResponse:
+    ) -> Steps[Explained[models.QueryResponse]]:
         """`QdrantClient.query_points` of this collection, with the same arguments and result, normalised.
 
         `offset`, `limit` and `score_threshold` act on the normalised result; scores are on the engine's scale (for
@@ -76,54 +81,6 @@ class QdrantSearches(QdrantAnswers):
             NotFittedError, UnsupportedMethodError: `method` asks for what the statistics cannot serve, or
                 `execution="server"` for what the server cannot compute.
         """
-        steps = self.query_points_steps(
-            False,
-            query,
-            using,
-            prefetch,
-            query_filter,
-            search_params,
-            limit,
-            offset,
-            with_payload,
-            with_vectors,
-            score_threshold,
-            candidates=candidates,
-            method=method,
-            exact=exact,
-            max_candidates=max_candidates,
-            execution=execution,
-            **kwargs,
-        )
-        return self._run(result_of(steps))
-
-    def query_points_explained(self, *args: Any, **kwargs: Any) -> Explained[models.QueryResponse]:
-        """`query_points`, and how its result came about: scores and ranks before and after, and the certificate."""
-        return self._run(self.query_points_steps(True, *args, **kwargs))
-
-    @observed("query_points")
-    def query_points_steps(
-        self,
-        explained: bool,
-        query: Any = None,
-        using: str | None = None,
-        prefetch: Any = None,
-        query_filter: Any = None,
-        search_params: Any = None,
-        limit: int = 10,
-        offset: int | None = None,
-        with_payload: Any = True,
-        with_vectors: bool | list[str] = False,
-        score_threshold: float | None = None,
-        *,
-        candidates: int | None = None,
-        method: str | Method | None = None,
-        exact: bool = False,
-        max_candidates: int | None = None,
-        execution: str | None = None,
-        **kwargs: Any,
-    ) -> Steps[Explained[models.QueryResponse]]:
-        """The steps of `query_points` and `query_points_explained`."""
         search = Search(
             query=list(query) if isinstance(query, tuple) else query,
             using=using,
@@ -147,6 +104,8 @@ class QdrantSearches(QdrantAnswers):
         (answer,) = yield from self._answered([search], wishes, send)
         return answer
 
+    query_points_explained = explained(query_points)
+
     def _wishes(
         self,
         candidates: int | None,
@@ -160,8 +119,12 @@ class QdrantSearches(QdrantAnswers):
         windows = Windows(candidates, exact, max_candidates)
         return Wishes(windows, method, self._execution if execution is None else execution, explained, deadline)
 
+    @explainable
+    @observed("query_batch_points")
     def query_batch_points(
         self,
+        explained: bool,
+        /,
         requests: Sequence[models.QueryRequest],
         *,
         candidates: int | None = None,
@@ -170,7 +133,7 @@ class QdrantSearches(QdrantAnswers):
         max_candidates: int | None = None,
         execution: str | None = None,
         **kwargs: Any,
-    ) -> list[models.QueryResponse]:
+    ) -> Steps[Explained[list[models.QueryResponse]]]:
         """`QdrantClient.query_batch_points` of this collection, each request as by `query_points`, in one round trip.
 
         Requests that want different numbers of points (offset + limit) go in a round trip for each number; with
@@ -181,56 +144,6 @@ class QdrantSearches(QdrantAnswers):
             candidates, method, exact, max_candidates, execution: of all requests, as in `query_points`.
             **kwargs: what else the client takes (`consistency`, `timeout`), handed on.
         """
-        steps = self.query_batch_points_steps(
-            False,
-            requests,
-            candidates=candidates,
-            method=method,
-            exact=exact,
-            max_candidates=max_candidates,
-            execution=execution,
-            **kwargs,
-        )
-        return self._run(result_of(steps))
-
-    def query_batch_points_explained(
-        self,
-        requests: Sequence[models.QueryRequest],
-        *,
-        candidates: int | None = None,
-        method: str | Method | None = None,
-        exact: bool = False,
-        max_candidates: int | None = None,
-        execution: str | None = None,
-        **kwargs: Any,
-    ) -> Explained[list[models.QueryResponse]]:
-        """`query_batch_points`, and how its results came about, request by request."""
-        steps = self.query_batch_points_steps(
-            True,
-            requests,
-            candidates=candidates,
-            method=method,
-            exact=exact,
-            max_candidates=max_candidates,
-            execution=execution,
-            **kwargs,
-        )
-        return self._run(steps)
-
-    @observed("query_batch_points")
-    def query_batch_points_steps(
-        self,
-        explained: bool,
-        requests: Sequence[models.QueryRequest],
-        *,
-        candidates: int | None = None,
-        method: str | Method | None = None,
-        exact: bool = False,
-        max_candidates: int | None = None,
-        execution: str | None = None,
-        **kwargs: Any,
-    ) -> Steps[Explained[list[models.QueryResponse]]]:
-        """The steps of `query_batch_points` and `query_batch_points_explained`."""
         deadline = Deadline.after(kwargs.get("timeout"))
         wishes = self._wishes(candidates, method, exact, max_candidates, execution, explained, deadline)
 
@@ -245,3 +158,5 @@ class QdrantSearches(QdrantAnswers):
         searches = [Search.of_request(request, kwargs) for request in requests]
         answers = yield from self._answered(searches, wishes, send)
         return Explained([answer.result for answer in answers], tuple(told for a in answers for told in a.queries))
+
+    query_batch_points_explained = explained(query_batch_points)

@@ -19,6 +19,7 @@ from dbnorm_vdb.errors import InvalidParameterError, UnsupportedQueryError
 from dbnorm_vdb.eventloop import Bridge
 from dbnorm_vdb.ledger import Ledger
 from dbnorm_vdb.serving import DEFAULT_STATISTICS_TTL
+from dbnorm_vdb.stepped import steps_of
 from dbnorm_vdb.steps import Steps, Work, call
 from dbnorm_vdb.wrapping import Replacement, WrappedClient, without_options, wrapped
 
@@ -81,7 +82,7 @@ def _query_points(behind: Behind, collection_name: str, *args: Any, **kwargs: An
     if adapter is None or not _concerns(adapter, arguments):
         options = _clients(arguments, collection_name, adapter)
         return (yield from call("query_points", collection_name, **options))
-    return (yield from adapter.query_points_steps(False, **arguments)).result
+    return (yield from steps_of(adapter.query_points)(**arguments))
 
 
 def _query_batch_points(
@@ -100,8 +101,8 @@ def _query_batch_points(
         answers |= zip(others, theirs, strict=True)
     if adapter is not None and rows:
         asked = [requests[row] for row in rows]
-        found = yield from adapter.query_batch_points_steps(False, asked, **arguments)
-        answers |= zip(rows, found.result, strict=True)
+        found = yield from steps_of(adapter.query_batch_points)(asked, **arguments)
+        answers |= zip(rows, found, strict=True)
     return [answers[row] for row in range(len(requests))]
 
 
@@ -111,7 +112,7 @@ def _query_points_groups(behind: Behind, collection_name: str, *args: Any, **kwa
     if adapter is None or not _concerns(adapter, arguments):
         options = _clients(arguments, collection_name, adapter)
         return (yield from call("query_points_groups", collection_name, **options))
-    return (yield from adapter.query_points_groups_steps(**arguments))
+    return (yield from steps_of(adapter.query_points_groups)(**arguments))
 
 
 def _upsert(behind: Behind, collection_name: str, *args: Any, **kwargs: Any) -> Steps[Any]:

@@ -32,7 +32,7 @@ from dbnorm_vdb.evaluation.results import ArmResult, Comparison, Latency, QueryS
 from dbnorm_vdb.evaluation.tables import Table
 from dbnorm_vdb.evaluation.testing import Values, estimate_and_test
 from dbnorm_vdb.evaluation.verdict import judge
-from dbnorm_vdb.evaluation.windowing import measure_windows
+from dbnorm_vdb.evaluation.windows import measure_windows
 from dbnorm_vdb.parameters import check_count
 from dbnorm_vdb.version import __version__
 

@@ -1,90 +1,57 @@
-"""The raw candidates of many queries, and the best of them under any scores."""
+"""Windows of different sizes: what they hold of the exact result, and for how many queries the result is certified."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TypeAlias
-
 import numpy as np
-import numpy.typing as npt
 
 from dbnorm_vdb.banks import Vectors
-from dbnorm_vdb.evaluation.gains import Grades
-from dbnorm_vdb.evaluation.judgements import item_key
-from dbnorm_vdb.evaluation.labelled import LabelledQueries
-from dbnorm_vdb.statistics import Floats, ItemId
-from dbnorm_vdb.store import Hit, Store
+from dbnorm_vdb.evaluation.arms import CollectionSearch
+from dbnorm_vdb.evaluation.results import WindowPoint, Windows
+from dbnorm_vdb.methods import Method
+from dbnorm_vdb.statistics import ItemId
 
-Positions: TypeAlias = npt.NDArray[np.intp]
-Nearest: TypeAlias = Callable[..., Sequence[Sequence[Hit]]]
-"""`NormalizedCollection.nearest`."""
-
-EMPTY = -1
-_BATCH = 100
+_LARGEST = 1000
+_STEPS = 8
 
 
-@dataclass(frozen=True)
-class Windows:
-    """What the engine returns for each of q queries, before any re-ranking.
+def measure_windows(search: CollectionSearch, queries: Vectors, *, limit: int) -> Windows | None:
+    """How windows from `limit` to 1 000 candidates do, compared with an exact search of the same arm.
 
-    Attributes:
-        ids: of the n items that are in any window, each once.
-        items: (q, w) positions among them, in the engine's order; -1 fills a window that is shorter.
-        similarities: (q, w) raw similarities; -inf there.
+    Args:
+        search: an arm; None is returned for raw ones, which re-rank nothing.
+        queries: (m, d).
+        limit: results that a user sees.
     """
-
-    ids: list[ItemId]
-    items: Positions
-    similarities: Floats
-
-    @classmethod
-    def read(
-        cls,
-        nearest: Nearest,
-        store: Store,
-        queries: Vectors,
-        size: int,
-        report: Callable[[int, int], None] = lambda done, total: None,
-    ) -> Windows:
-        """Fetch the `size` raw candidates of each of the (q, d) queries; `report` is told how many are done."""
-        positions: dict[ItemId, int] = {}
-        items = np.full((len(queries), size), EMPTY, dtype=np.intp)
-        scores = np.zeros((len(queries), size))
-        for start in range(0, len(queries), _BATCH):
-            batch = queries[start : start + _BATCH]
-            for row, hits in enumerate(nearest(batch, limit=size, method="raw", with_payload=False), start):
-                items[row, : len(hits)] = [positions.setdefault(hit.id, len(positions)) for hit in hits]
-                scores[row, : len(hits)] = [hit.score for hit in hits]
-            report(start + len(batch), len(queries))
-        similarities = np.where(items == EMPTY, -np.inf, store.similarities(scores))
-        return cls(list(positions), items, similarities)
-
-    def grades(self, labelled: LabelledQueries) -> Grades:
-        """(q, w) grades of the candidates; 0 for those not relevant."""
-        place = {item_key(item): position for position, item in enumerate(self.ids)}
-        grades = np.zeros(self.items.shape, dtype=np.int64)
-        for row, relevant in enumerate(labelled.relevant):
-            for key, grade in relevant.items():
-                if key in place:
-                    grades[row, self.items[row] == place[key]] = grade
-        return grades
+    if search.method is Method.RAW:
+        return None
+    default = search.default_window(limit)
+    truth = _results(search, queries, limit, candidates=None)
+    points = []
+    for size in _sizes(limit, default, search.status.item_count):
+        found = _results(search, queries, limit, candidates=size)
+        held = [len(ids & exact) / max(len(exact), 1) for (ids, _), (exact, _) in zip(found, truth, strict=True)]
+        points.append(
+            WindowPoint(
+                candidates=size,
+                held=round(float(np.mean(held)), 6),
+                certified=round(float(np.mean([certified for _, certified in found])), 6),
+            )
+        )
+    return Windows(query_count=len(queries), default=default, points=points)
 
 
-def best_columns(scores: Floats, count: int) -> Positions:
-    """(q, count) columns of the best of (q, w) scores, best first; of equal ones the earlier column.
+def _sizes(limit: int, default: int, item_count: int) -> list[int]:
+    """About equally spaced on a logarithmic scale, the default among them."""
+    most = max(limit, min(_LARGEST, item_count))
+    spaced = np.geomspace(limit, most, _STEPS).round().astype(int).tolist()
+    return sorted({*spaced, min(default, max(most, default))})
 
-    Columns in the engine's order are in descending raw similarity, so ties go as in a search. Where there are fewer
-    than `count` columns, all of them.
-    """
-    rows, width = scores.shape
-    count = min(count, width)
-    if not count:
-        return np.empty((rows, 0), dtype=np.intp)
-    least = np.partition(scores, width - count, axis=1)[:, width - count]
-    row, column = np.nonzero(scores >= least[:, None])
-    order = np.lexsort((column, -scores[row, column], row))
-    starts = np.searchsorted(row, np.arange(rows))
-    taken = order[starts[:, None] + np.arange(count)]
-    best: Positions = column[taken]
-    return best
+
+def _results(
+    search: CollectionSearch, queries: Vectors, limit: int, *, candidates: int | None
+) -> list[tuple[set[ItemId], bool]]:
+    """The ids of each query's result, and whether it is certified; without `candidates`, of an exact search."""
+    told = search.adapter.nearest_explained(
+        queries, limit=limit, candidates=candidates, method=search.method, exact=candidates is None
+    )
+    return [({hit.id for hit in one.hits}, one.certified) for one in told]

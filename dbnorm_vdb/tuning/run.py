@@ -12,9 +12,9 @@ import numpy as np
 
 from dbnorm_vdb.banks import Bank, Vectors
 from dbnorm_vdb.errors import InvalidParameterError, UnsupportedMethodError
+from dbnorm_vdb.evaluation.candidates import Nearest
 from dbnorm_vdb.evaluation.gains import Measure
 from dbnorm_vdb.evaluation.labelled import LabelledQueries
-from dbnorm_vdb.evaluation.windows import Nearest
 from dbnorm_vdb.likeness import bank_distance
 from dbnorm_vdb.methods import Method
 from dbnorm_vdb.parameters import check_count

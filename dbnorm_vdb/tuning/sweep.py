@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from dbnorm_vdb.banks import Bank, Vectors, usable_vectors
 from dbnorm_vdb.biases import bank_side, item_side
-from dbnorm_vdb.evaluation.windows import Windows
+from dbnorm_vdb.evaluation.candidates import RawCandidates
 from dbnorm_vdb.kernels import NearestItems, make_kernel
 from dbnorm_vdb.methods import Adjustment, Form, form_of, score_form
 from dbnorm_vdb.statistics import Booleans, Floats, ItemId, Metric
@@ -175,7 +175,7 @@ class Scorer:
 
     def __init__(
         self,
-        windows: Windows,
+        windows: RawCandidates,
         biases: Mapping[Key, Floats],
         activated: Mapping[str, Booleans],
     ) -> None:

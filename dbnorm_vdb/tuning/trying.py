@@ -12,9 +12,9 @@ import numpy.typing as npt
 
 from dbnorm_vdb.banks import Bank, Vectors
 from dbnorm_vdb.biases import bank_side, item_side
+from dbnorm_vdb.evaluation.candidates import Nearest, Positions, RawCandidates, best_columns
 from dbnorm_vdb.evaluation.gains import Measure
 from dbnorm_vdb.evaluation.labelled import LabelledQueries
-from dbnorm_vdb.evaluation.windows import Nearest, Positions, Windows, best_columns
 from dbnorm_vdb.fitting import FitSettings, learn_sinkhorn
 from dbnorm_vdb.hubness import Hubness, measure_hubness
 from dbnorm_vdb.methods import Method
@@ -64,7 +64,7 @@ class Tried:
     """
 
     settings: list[Setting]
-    windows: Windows
+    windows: RawCandidates
     columns: list[Positions]
 
     def values(self, labelled: LabelledQueries, measure: Measure) -> Floats:
@@ -94,7 +94,7 @@ def try_settings(
     Only the candidates' vectors are read (and a sample of the collection's, for `sinkhorn`). Each bank is multiplied
     once, for all betas. Nothing is written.
     """
-    windows = Windows.read(nearest, store, queries, plan.candidates, partial(plan.report, "queries"))
+    windows = RawCandidates.read(nearest, store, queries, plan.candidates, partial(plan.report, "queries"))
     betas = {
         name: plan.betas.get(name) or default_betas(name, _spread(store, windows.ids, bank, metric))
         for name, bank in banks.items()
@@ -173,7 +173,7 @@ def _sinkhorn_weights(
 
 
 def _activated(
-    nearest: Nearest, bank: Bank, swept: SweptItems, name: str, windows: Windows, activation_k: int
+    nearest: Nearest, bank: Bank, swept: SweptItems, name: str, windows: RawCandidates, activation_k: int
 ) -> npt.NDArray[np.bool_]:
     """(n,) whether a candidate that is some query's raw top-1 is in the bank's activation set."""
 

@@ -117,7 +117,7 @@ class Service:
         return {"impression": impression, "results": [_without_score(item) for item in found]}
 
     async def health(self) -> dict[str, Any]:
-        """Whether searches are normalised, and how many were not."""
+        """Whether searches are normalised, and how many were not, by reason."""
         status = await self.engine.images.status()
         return {
             "status": "ok" if status.active and not status.advice else "degraded",
@@ -126,7 +126,7 @@ class Service:
             "coverage": status.coverage,
             "method": status.active.method if status.active else None,
             "advice": status.advice,
-            "raw_fallbacks": self.engine.images.fallback_count,
+            "raw_fallbacks": self.engine.images.fallback_reasons,
             "events_dropped": self.log.dropped_count,
         }
 

@@ -198,6 +198,7 @@ def test_a_collection_that_is_not_described_in_time(
     inner = inner_of(adapter)
     own, inner._store._describe = inner._store._describe, never
     assert ids_of(engine, adapter, timeout=1) == raw
+    assert ids_of(engine, adapter, timeout=1, method="raw") == raw
     assert adapter.fallback_reasons == {"late": 1}
     with pytest.raises(StatisticsTimeoutError):
         ids_of(engine, adapter, timeout=1, method="is")

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from dbnorm_vdb import InvalidParameterError
+from dbnorm_vdb.evaluation.candidates import best_columns
 from dbnorm_vdb.evaluation.gains import Measure
-from dbnorm_vdb.evaluation.windows import best_columns
 
 GAINS = np.array([[0, 3, 0, 1], [1, 0, 0, 0], [0, 0, 0, 0]])
 RELEVANT = np.array([[3, 2, 1], [1, 0, 0], [2, 1, 0]])
