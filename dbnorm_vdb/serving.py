@@ -253,10 +253,10 @@ class Serving:
             rounds += 1
             try:
                 found, used, statistics, items = yield from self._round(plan, pending, window, fetch, lookup, rounds)
-            except StatisticsTimeoutError as error:
+            except (StatisticsTimeoutError, _UnfinishedError) as error:
                 if rounds == 1:
                     raise
-                self._fallbacks.warn("uncertified", f"exact=True: {len(pending)} of {count} results: {in_words(error)}")
+                self._fallbacks.warn("uncertified", f"exact=True: {len(pending)} of {count} results: {error}")
                 break
             arithmetic = partial(_reranked, used, found, statistics, items, window)
             ranked = (yield Work(arithmetic)) if len(items) > _MANY_CANDIDATES else arithmetic()
@@ -291,12 +291,12 @@ class Serving:
         assert plan.statistics is not None
         raw = plan._replace(method=Method.RAW, by_default=False)
         first = number == 1  # the search that the caller asked for: its time is the client's business
-        found = yield from (fetch(rows, window) if first else within(plan.deadline, fetch(rows, window)))
+        found = yield from (fetch(rows, window) if first else _unless_over(plan.deadline, fetch(rows, window)))
         try:
             statistics, items = yield from self._consistent(plan, found, lookup)
         except Exception as error:
-            if not first and plan.fail_open:
-                raise plan.deadline.late() from error
+            if not first and plan.fail_open and not isinstance(error, (StatisticsMismatchError, InvalidInputError)):
+                raise _UnfinishedError(in_words(error)) from error
             self._fall_back_or_raise(error, plan)
             return found, raw, plan.statistics, ItemStatistics.unknown(sum(len(c.similarities) for c in found))
         if first and not plan.probe and all_unknown(items, statistics):
@@ -346,14 +346,32 @@ class Serving:
     # --- the statistics in use ---------------------------------------------------------------------------------
 
     def statistics_in_use(
-        self, *, fresh: bool = False, deadline: Deadline = NO_DEADLINE
+        self, *, fresh: bool = False, insist: bool = True, deadline: Deadline = NO_DEADLINE
     ) -> Steps[CollectionStatistics | None]:
         """The statistics that searches use, None if there are none; see `CurrentStatistics.get`."""
-        return self._current.get(fresh=fresh, deadline=deadline)
+        return self._current.get(fresh=fresh, insist=insist, deadline=deadline)
 
     def _remember(self, statistics: CollectionStatistics | None) -> None:
         """Use these from now on."""
         self._current.put(statistics)
+
+
+class _UnfinishedError(Exception):
+    """The statistics of a wider window could not be had."""
+
+
+def _unless_over(deadline: Deadline, steps: Steps[T]) -> Steps[T]:
+    """Steps that call the client, in what is left of the time.
+
+    Raises:
+        StatisticsTimeoutError: it is over, whether we or the client saw that first.
+    """
+    try:
+        return (yield from within(deadline, steps))
+    except Exception as error:
+        if not deadline.is_over:
+            raise
+        raise deadline.late() from error
 
 
 def all_unknown(items: ItemStatistics, statistics: CollectionStatistics) -> bool:

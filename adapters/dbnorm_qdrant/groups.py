@@ -16,7 +16,6 @@ from dbnorm_qdrant.points import clean, lookup
 from dbnorm_qdrant.queries import searches_vector
 from dbnorm_qdrant.requests import Search
 from dbnorm_qdrant.searches import QdrantSearches
-from dbnorm_vdb.deadline import Deadline
 from dbnorm_vdb.errors import InvalidParameterError, UnsupportedQueryError
 from dbnorm_vdb.methods import Method
 from dbnorm_vdb.observing import count_outcomes, count_queries, observed
@@ -83,7 +82,7 @@ class QdrantGroups(QdrantSearches):
             score_threshold=score_threshold,
             others=kwargs,
         )
-        deadline = Deadline.after(kwargs.get("timeout"))
+        deadline = Search.deadline_of(kwargs)
         wishes = self._wishes(candidates, method, False, None, execution, False, deadline)
         for name in ("exact", "max_candidates"):
             if kwargs.get(name):

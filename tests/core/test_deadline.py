@@ -143,7 +143,9 @@ def test_on_a_loop_work_that_several_share_is_late_for_each_at_its_own_time():
     asyncio.run(main())
 
 
-@pytest.mark.parametrize("timeout", [None, 0, -1, True, "5", math.nan])
+@pytest.mark.parametrize(
+    "timeout", [None, 0, -1, True, "5", math.nan, math.inf, 1e300, pytest.param(10**400, id="huge")]
+)
 def test_what_is_no_time_is_handed_to_the_client_as_it_is(timeout):
     deadline = Deadline.after(timeout)
     assert not deadline.is_set
