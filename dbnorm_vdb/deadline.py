@@ -78,6 +78,10 @@ class Deadline(NamedTuple):
 NO_DEADLINE = Deadline()
 
 
+_places = threading.Semaphore(128)
+"""For so many threads: those that are late may stay for long, where a database does not answer."""
+
+
 def in_time(function: Callable[[], T], deadline: Deadline) -> T:
     """What a function returns or raises. It is called in a thread, which is left to itself when it is late.
 
@@ -91,8 +95,10 @@ def in_time(function: Callable[[], T], deadline: Deadline) -> T:
             outcome.set_result(function())
         except BaseException as error:  # for whoever waits
             outcome.set_exception(error)
+        finally:
+            _places.release()
 
-    if deadline.left() > 0:
+    if deadline.left() > 0 and _places.acquire(timeout=deadline.left()):
         threading.Thread(target=copy_context().run, args=(work,), name="dbnorm-in-time", daemon=True).start()
         if wait([outcome], deadline.left()).done:
             return outcome.result()

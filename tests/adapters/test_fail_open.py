@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -316,6 +317,21 @@ def test_a_search_without_statistics_of_its_candidates_says_so_when_asked(engine
     engine.drop_collection(collection)
 
 
+def test_an_iterator_without_statistics_of_its_rows_says_so(milvus_lite: MilvusEngine) -> None:
+    collection = milvus_lite.create(WORLD.items)
+    adapter: Any = milvus_lite.adapter(collection, cache="lazy")
+    WORLD.fit(adapter)
+    adapter._store.items = lambda generation, ids, columns: ([], ItemStatistics.unknown(0))
+    raw = milvus_lite.search(milvus_lite.client(), collection, QUERY, limit=8)
+    pages = adapter.search_iterator([QUERY.tolist()], batch_size=4, candidates=8)
+    assert [hit.id for page in (pages.next(), pages.next()) for hit in page] == [hit.id for hit in raw]
+    assert adapter.fallback_reasons == {"uncovered": 1}
+    with pytest.raises(NotFittedError, match="none of the 8 candidates"):
+        adapter.search_iterator([QUERY.tolist()], batch_size=4, candidates=8, method="dual_is").next()
+    adapter.drop()
+    milvus_lite.drop_collection(collection)
+
+
 @pytest.fixture(scope="module")
 def new_item_first(qdrant_local: QdrantEngine) -> Iterator[str]:
     """A collection whose nearest item to the query has come after the fit."""
@@ -596,6 +612,39 @@ def test_a_cache_follows_upserts_refreshes_and_new_fits(quick_engine: Engine, ca
     adapter.drop()
     assert adapter.cache_info().items == 0
     engine.drop_collection(collection)
+
+
+@pytest.mark.parametrize("item", [uuid.UUID(int=1).hex, uuid.UUID(int=1)])
+def test_a_cache_knows_the_ids_of_what_is_upserted(qdrant_local: QdrantEngine, item: Any) -> None:
+    collection = qdrant_local.create(WORLD.items)
+    adapter: Any = qdrant_local.adapter(collection, cache="lazy")
+    WORLD.fit(adapter)
+    scores = [p.score for p in adapter.query_points(WORLD.items[1].tolist(), limit=60).points if p.id == 1]
+    adapter.upsert([models.PointStruct(id=item, vector=WORLD.items[9].tolist(), payload={"number": 1})])
+    after = adapter.query_points(WORLD.items[1].tolist(), limit=60).points
+    assert [p.score for p in after if p.id == 1] == scores
+    qdrant_local.drop_collection(collection)
+
+
+def test_one_request_looks_up_what_is_not_held(milvus_lite: MilvusEngine) -> None:
+    collection = milvus_lite.create(WORLD.items)
+    adapter: Any = milvus_lite.adapter(collection, cache="none")
+    WORLD.fit(adapter)
+    normalised = ids_of(milvus_lite, adapter)
+    asked: list[str] = []
+
+    class Spied:
+        def __getattr__(self, name: str) -> Any:
+            asked.append(name)
+            return getattr(milvus_lite.client(), name)
+
+    adapter._store.client = Spied()
+    assert ids_of(milvus_lite, adapter) == normalised
+    assert asked == ["query"]
+    milvus_lite.client().release_collection(collection + "__dbnorm")
+    assert ids_of(milvus_lite, adapter) == normalised
+    adapter.drop()
+    milvus_lite.drop_collection(collection)
 
 
 def test_bad_cache_settings(quick_engine: Engine) -> None:
