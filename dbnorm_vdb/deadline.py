@@ -15,7 +15,7 @@ from dbnorm_vdb.errors import StatisticsTimeoutError
 T = TypeVar("T")
 
 _UNNOTICED = 0.1
-"""Seconds that do not count where an engine takes whole ones."""
+"""Seconds that do not count: an engine may take whole ones, and clients do not look at the clock when we do."""
 
 
 class Deadline(NamedTuple):
@@ -31,10 +31,14 @@ class Deadline(NamedTuple):
 
     @classmethod
     def after(cls, timeout: Any) -> Deadline:
-        """So many seconds from now, unless it is a deadline already; what is no number is for the client to refuse."""
+        """So many seconds from now, unless it is a deadline already.
+
+        What is no number is for the client to refuse, and more than can be waited for is as good as no time.
+        """
         if isinstance(timeout, Deadline):
             return timeout
-        counts = isinstance(timeout, (int, float)) and not isinstance(timeout, bool) and timeout > 0
+        number = isinstance(timeout, (int, float)) and not isinstance(timeout, bool)
+        counts = number and 0 < timeout < threading.TIMEOUT_MAX
         return cls(time.monotonic() + timeout if counts else math.inf, timeout)
 
     @property
@@ -45,6 +49,11 @@ class Deadline(NamedTuple):
     def left(self) -> float:
         """Seconds; 0 if it has passed."""
         return max(self.at - time.monotonic(), 0.0)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether hardly anything is left: clients that were given the rest of the time give up by now."""
+        return self.left() <= _UNNOTICED
 
     def halfway(self) -> Deadline:
         """At half of what is left: the other half is for the search itself."""
@@ -69,6 +78,10 @@ class Deadline(NamedTuple):
 NO_DEADLINE = Deadline()
 
 
+_places = threading.Semaphore(128)
+"""For so many threads: those that are late may stay for long, where a database does not answer."""
+
+
 def in_time(function: Callable[[], T], deadline: Deadline) -> T:
     """What a function returns or raises. It is called in a thread, which is left to itself when it is late.
 
@@ -82,8 +95,10 @@ def in_time(function: Callable[[], T], deadline: Deadline) -> T:
             outcome.set_result(function())
         except BaseException as error:  # for whoever waits
             outcome.set_exception(error)
+        finally:
+            _places.release()
 
-    if deadline.left() > 0:
+    if deadline.left() > 0 and _places.acquire(timeout=deadline.left()):
         threading.Thread(target=copy_context().run, args=(work,), name="dbnorm-in-time", daemon=True).start()
         if wait([outcome], deadline.left()).done:
             return outcome.result()

@@ -47,6 +47,7 @@ class SearchPlan(NamedTuple):
         deadline: when it is to be answered.
         fail_open: whether it may be served raw where the statistics of the candidates cannot be had.
         fallback: it is raw for want of statistics.
+        probe: only the first hits are asked for, of whose statistics nothing follows for the others.
     """
 
     method: Method
@@ -61,6 +62,7 @@ class SearchPlan(NamedTuple):
     deadline: Deadline = NO_DEADLINE
     fail_open: bool = False
     fallback: bool = False
+    probe: bool = False
 
     def method_for(self, statistics: CollectionStatistics) -> Method:
         """The method under other statistics than those it was planned with."""

@@ -172,12 +172,17 @@ class Serving:
         return self._store.describe()
 
     def _described_in_time(self, method: str | Method | None, deadline: Deadline) -> Steps[bool]:
-        """Describe the vector, which takes requests before the first search; False if that is late, for a raw one."""
+        """Describe the vector, which takes requests before the first search.
+
+        False if that fails or is late: for a search that is raw, or is to be raw then.
+        """
         if self._store.described:
             return True
         try:
             yield from within(deadline.halfway(), self._described())
-        except StatisticsTimeoutError as error:
+        except InvalidInputError:
+            raise
+        except Exception as error:
             if self._fails_open(method):
                 self._fall_back(error)
             elif method != Method.RAW:
@@ -248,10 +253,10 @@ class Serving:
             rounds += 1
             try:
                 found, used, statistics, items = yield from self._round(plan, pending, window, fetch, lookup, rounds)
-            except StatisticsTimeoutError as error:
+            except (StatisticsTimeoutError, _UnfinishedError) as error:
                 if rounds == 1:
                     raise
-                self._fallbacks.warn("uncertified", f"exact=True: {len(pending)} of {count} results: {in_words(error)}")
+                self._fallbacks.warn("uncertified", f"exact=True: {len(pending)} of {count} results: {error}")
                 break
             arithmetic = partial(_reranked, used, found, statistics, items, window)
             ranked = (yield Work(arithmetic)) if len(items) > _MANY_CANDIDATES else arithmetic()
@@ -284,31 +289,29 @@ class Serving:
             StatisticsTimeoutError: they do not come in time, and the search is not to be served raw.
         """
         assert plan.statistics is not None
+        raw = plan._replace(method=Method.RAW, by_default=False)
         first = number == 1  # the search that the caller asked for: its time is the client's business
-        found = yield from (fetch(rows, window) if first else within(plan.deadline, fetch(rows, window)))
+        found = yield from (fetch(rows, window) if first else _unless_over(plan.deadline, fetch(rows, window)))
         try:
             statistics, items = yield from self._consistent(plan, found, lookup)
         except Exception as error:
-            if not first and plan.fail_open:
-                raise plan.deadline.late() from error
+            if not first and plan.fail_open and not isinstance(error, (StatisticsMismatchError, InvalidInputError)):
+                raise _UnfinishedError(in_words(error)) from error
             self._fall_back_or_raise(error, plan)
-            raw = plan._replace(method=Method.RAW, by_default=False)
             return found, raw, plan.statistics, ItemStatistics.unknown(sum(len(c.similarities) for c in found))
-        if first:
-            self._check_covered(items, statistics)
+        if first and not plan.probe and all_unknown(items, statistics):
+            self._fall_back_uncovered(len(items), plan)
+            plan = raw
         return found, plan, statistics, items
 
-    def _check_covered(self, items: ItemStatistics, statistics: CollectionStatistics) -> None:
-        """Without statistics of any hit, normalised results are raw ones: then say so.
+    def _fall_back_uncovered(self, candidates: int, plan: SearchPlan) -> None:
+        """Without statistics of any candidate, normalised results are raw ones: then say so.
 
         Raises:
-            NotFittedError: so the adapter is told to.
+            NotFittedError: this search is not to be served raw.
         """
-        biases = items.bias(next(iter(statistics.columns)))
-        if not len(biases) or not np.isnan(biases[0]) or not np.isnan(biases).all():
-            return
-        message = f"none of the {len(biases)} candidates has statistics of the active fit; call refresh()"
-        if self._on_missing == "error":
+        message = f"none of the {candidates} candidates has statistics of the active fit; call refresh()"
+        if not plan.fail_open:
             raise NotFittedError(f"collection {self._store.collection!r}: {message}, or search with method='raw'")
         self._fallbacks.add(UNCOVERED, message)
 
@@ -338,20 +341,43 @@ class Serving:
         """The statistics of candidates, from memory or looked up; that none has any is a sign of another generation."""
         ids: list[ItemId] = [item for candidates in found for item in candidates.ids]
         items = yield from self._items.find(statistics, ids, deadline)
-        biases = items.bias(next(iter(statistics.columns)))
-        return items, len(biases) > 0 and bool(np.isnan(biases[0]) and np.isnan(biases).all())
+        return items, all_unknown(items, statistics)
 
     # --- the statistics in use ---------------------------------------------------------------------------------
 
     def statistics_in_use(
-        self, *, fresh: bool = False, deadline: Deadline = NO_DEADLINE
+        self, *, fresh: bool = False, insist: bool = True, deadline: Deadline = NO_DEADLINE
     ) -> Steps[CollectionStatistics | None]:
         """The statistics that searches use, None if there are none; see `CurrentStatistics.get`."""
-        return self._current.get(fresh=fresh, deadline=deadline)
+        return self._current.get(fresh=fresh, insist=insist, deadline=deadline)
 
     def _remember(self, statistics: CollectionStatistics | None) -> None:
         """Use these from now on."""
         self._current.put(statistics)
+
+
+class _UnfinishedError(Exception):
+    """The statistics of a wider window could not be had."""
+
+
+def _unless_over(deadline: Deadline, steps: Steps[T]) -> Steps[T]:
+    """Steps that call the client, in what is left of the time.
+
+    Raises:
+        StatisticsTimeoutError: it is over, whether we or the client saw that first.
+    """
+    try:
+        return (yield from within(deadline, steps))
+    except Exception as error:
+        if not deadline.is_over:
+            raise
+        raise deadline.late() from error
+
+
+def all_unknown(items: ItemStatistics, statistics: CollectionStatistics) -> bool:
+    """Whether there are items, but no statistics of any."""
+    biases = items.bias(next(iter(statistics.columns)))
+    return len(biases) > 0 and bool(np.isnan(biases[0]) and np.isnan(biases).all())
 
 
 @spanned("dbnorm.rerank")

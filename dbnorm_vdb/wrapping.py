@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeAlias, TypeVar
 
 from dbnorm_vdb.deadline import NO_DEADLINE, Deadline
-from dbnorm_vdb.errors import InvalidParameterError, NotFittedError
+from dbnorm_vdb.errors import InvalidParameterError, NotFittedError, StatisticsTimeoutError
 from dbnorm_vdb.eventloop import run_async
 from dbnorm_vdb.fallbacks import Warnings, in_words
 from dbnorm_vdb.serving import Serving
@@ -59,11 +59,15 @@ class WrappedClient(Generic[Client, Adapter]):
                 making = work(functools.partial(self._made, collection), key=(self, collection))
                 yield from within(deadline, making)
             adapter = self._adapters.get(collection)
-            if adapter is not None and (yield from adapter.statistics_in_use(deadline=deadline)) is not None:
-                return adapter
+            if adapter is not None:
+                statistics = yield from adapter.statistics_in_use(insist=False, deadline=deadline)
+                if statistics is not None:
+                    return adapter
         except Exception as error:  # the clients' errors have no common base class
             warnings = self._warnings.setdefault(collection, Warnings(collection))
             warnings.warn("raw", f"its statistics cannot be used, searches are raw: {in_words(error)}")
+            if isinstance(error, StatisticsTimeoutError) and collection in self._adapters:
+                return None  # reading them goes on, for the next ones
         with self._lock:
             self._adapters.pop(collection, None)
             self._without[collection] = time.monotonic()

@@ -16,10 +16,11 @@ from pymilvus import DataType
 
 from dbnorm_milvus.parameters import Grouping
 from dbnorm_milvus.store import MilvusStore
+from dbnorm_vdb.deadline import Deadline
 from dbnorm_vdb.errors import UnsupportedQueryError
 from dbnorm_vdb.grouping import Groups, best_groups
 from dbnorm_vdb.searching import Candidates, Outcome
-from dbnorm_vdb.steps import Steps, Work
+from dbnorm_vdb.steps import Steps, within, work
 
 _KINDS = (DataType.BOOL, DataType.INT8, DataType.INT16, DataType.INT32, DataType.INT64, DataType.VARCHAR)
 
@@ -56,15 +57,18 @@ class HitGroups:
             hit["entity"].pop(self.field, None)
 
 
-def hit_groups(store: MilvusStore, grouping: Grouping, groups: int, output_fields: Any) -> Steps[tuple[HitGroups, Any]]:
+def hit_groups(
+    store: MilvusStore, grouping: Grouping, groups: int, output_fields: Any, deadline: Deadline
+) -> Steps[tuple[HitGroups, Any]]:
     """The groups of a search, and the output fields to ask the engine for.
 
     Raises:
         UnsupportedQueryError: the collection has no such field, or one whose values do not group.
+        StatisticsTimeoutError: what the client says of it does not come in time.
     """
     kind = store.kind_of(grouping.field)
     if kind is None:  # it may be new
-        yield Work(partial(store.describe, fresh=True))
+        yield from within(deadline, work(partial(store.describe, fresh=True)))
         kind = store.kind_of(grouping.field)
     if kind not in _KINDS:
         raise UnsupportedQueryError(
@@ -74,7 +78,9 @@ def hit_groups(store: MilvusStore, grouping: Grouping, groups: int, output_field
         )
     there = {"*", grouping.field}.intersection(output_fields or ()) if _is_list(output_fields) else True
     if not output_fields:
-        there = yield Work(lambda: store.lite)  # which then returns every field, and a server none
+        there = yield from within(
+            deadline, work(lambda: store.lite)
+        )  # which then returns every field, and a server none
     if there:
         return HitGroups(grouping, groups, added=False), output_fields
     return HitGroups(grouping, groups, added=True), [*(output_fields or ()), grouping.field]

@@ -14,8 +14,9 @@ from dbnorm_vdb.deadline import Deadline
 from dbnorm_vdb.errors import InvalidParameterError, UnsupportedQueryError
 from dbnorm_vdb.methods import Method
 from dbnorm_vdb.observing import count_queries, observed
+from dbnorm_vdb.searching import SearchPlan
 from dbnorm_vdb.stepped import stepped, steps_of
-from dbnorm_vdb.steps import Each, Steps, Work, call
+from dbnorm_vdb.steps import Each, Steps, call, within, work
 
 _REFUSED = (*REFUSED, "group_by_field", "rank_group_scorer")
 
@@ -67,11 +68,9 @@ class MilvusHybridSearches(MilvusIteration):
         deadline = Deadline.after(timeout)
         arguments = {"partition_names": partition_names, **kwargs}
         plan = yield from self._plan(limit=limit, offset=offset, method=method, deadline=deadline)
+        raw = {"limit": limit, "output_fields": output_fields, **arguments}
         if plan.statistics is None:
-            asked = {"limit": limit, "output_fields": output_fields, "timeout": deadline.client_timeout(), **arguments}
-            results = yield from call("hybrid_search", self.collection_name, reqs, ranker, **asked)
-            count_queries(self._store, plan, len(results))
-            return results
+            return (yield from self._raw_hybrid(reqs, ranker, raw, plan))
         fields = [request.anns_field or self._store.default_field or "" for request in reqs]
         if self.vector_name not in fields:
             raise UnsupportedQueryError(
@@ -88,7 +87,11 @@ class MilvusHybridSearches(MilvusIteration):
         arguments["output_fields"] = output_fields
         metrics = [""] * len(reqs)
         if fusion.needs_metrics:
-            metrics = yield Work(partial(self._metrics, fields))
+            try:
+                metrics = yield from within(deadline.halfway(), work(partial(self._metrics, fields)))
+            except Exception as error:
+                self._fall_back_or_raise(error, plan)
+                return (yield from self._raw_hybrid(reqs, ranker, raw, plan._replace(method=Method.RAW, fallback=True)))
         legs = yield Each(
             [
                 self._leg(request, field, options, arguments, deadline)
@@ -97,6 +100,13 @@ class MilvusHybridSearches(MilvusIteration):
         )
         _check_counts(legs)
         return _fused(legs, metrics, fusion, slice(offset, offset + limit), digits)
+
+    def _raw_hybrid(self, reqs: Sequence[Any], ranker: Any, asked: Mapping[str, Any], plan: SearchPlan) -> Steps[Any]:
+        """The client's own."""
+        timeout = plan.deadline.client_timeout()
+        results = yield from call("hybrid_search", self.collection_name, reqs, ranker, **asked, timeout=timeout)
+        count_queries(self._store, plan, len(results))
+        return results
 
     def _leg(
         self, request: Any, field: str, options: Mapping[str, Any], arguments: Mapping[str, Any], deadline: Deadline

@@ -22,6 +22,7 @@ from dbnorm_vdb.methods import Method
 from dbnorm_vdb.observing import count_queries, looked_up, observed
 from dbnorm_vdb.parameters import check_count
 from dbnorm_vdb.searching import Candidates, SearchPlan
+from dbnorm_vdb.serving import all_unknown
 from dbnorm_vdb.statistics import CollectionStatistics
 from dbnorm_vdb.stepped import stepped
 from dbnorm_vdb.steps import Steps, Work, call
@@ -141,7 +142,9 @@ class NormalizedSearchIterator:
         self._adapter = adapter
         self._store = adapter._store
         self._source = source
+        self._plan = plan
         self._statistics = plan.statistics
+        self._began = False
         self._scale = SAME_SCALE[plan.statistics.metric]
         self._nearest = plan.at_most
         self._farthest = None if taken.radius is None else taken.radius * self._scale
@@ -188,6 +191,9 @@ class NormalizedSearchIterator:
             )
         candidates = Candidates(hits, [hit.id for hit in hits], similarities)
         items, _ = yield from looked_up(self._adapter._statistics_of([candidates], statistics, NO_DEADLINE))
+        if not self._began and all_unknown(items, statistics):
+            self._adapter._fall_back_uncovered(len(hits), self._plan)
+        self._began = True
         self._ended = not hits
         passed = self._stream.take(hits, similarities, items, statistics, complete=self._ended)
         return self._within_bounds(passed)

@@ -127,7 +127,9 @@ class MilvusSearches(NormalizedCollection):
         params, plan = with_bounds(taken, plan, metric)
         groups: HitGroups | None = None
         if taken.grouping is not None:
-            groups, output_fields = yield from hit_groups(self._store, taken.grouping, plan.wanted, output_fields)
+            groups, output_fields = yield from hit_groups(
+                self._store, taken.grouping, plan.wanted, output_fields, deadline
+            )
         arguments |= {"output_fields": output_fields, **taken.options}
         requests = Requests(
             self.collection_name, data, arguments.pop("ids", None), params, arguments, SAME_SCALE[metric], deadline
@@ -168,11 +170,16 @@ class MilvusSearches(NormalizedCollection):
             return requests.fetch([rows[row] for row in some], window)
 
         while True:
-            found = yield from self._search(plan._replace(window=window), len(rows), fetch, self._statistics_of)
+            try:
+                found = yield from self._search(plan._replace(window=window), len(rows), fetch, self._statistics_of)
+            except Exception:
+                if not outcomes or not plan.deadline.is_over:
+                    raise
+                break  # with the groups that are there
             for row, outcome in zip(rows, found, strict=True):
                 before = outcomes[row].rounds if row in outcomes else 0
                 outcomes[row] = outcome._replace(rounds=before + outcome.rounds)
-            if candidates is not None or window >= most:
+            if candidates is not None or window >= most or plan.deadline.is_over:
                 break
             short = [row for row in rows if len(groups.ranks(outcomes[row])) < groups.groups]
             rows[:] = [row for row in short if len(outcomes[row].candidates.similarities) >= window]

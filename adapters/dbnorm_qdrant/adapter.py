@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +34,14 @@ from dbnorm_vdb.store import KEY, Hit
 from dbnorm_vdb.targets import Target
 
 _BATCH = 100
+
+
+def _as_stored(item: ItemId) -> ItemId:
+    """A point's id as the engine returns it; what is none is for the client to refuse."""
+    if not isinstance(item, int):
+        with contextlib.suppress(ValueError):
+            return str(UUID(str(item)))
+    return item
 
 
 class QdrantAdapter(QdrantGroups):
@@ -207,7 +217,7 @@ class QdrantAdapter(QdrantGroups):
             payload = {**(structs[row].payload or {}), KEY: {generation_key(statistics.generation): ours}}
             if ours:
                 structs[row] = structs[row].model_copy(update={"payload": payload})
-        ids = self._store.ids_of([str(structs[row].id) for row in there])  # as the engine writes them
+        ids = [_as_stored(structs[row].id) for row in there]
         completed: Any = structs
         if batch is not None:
             completed = batch.model_copy(update={"payloads": [point.payload or {} for point in structs]})

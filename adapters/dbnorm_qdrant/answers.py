@@ -59,6 +59,7 @@ class QdrantAnswers(QdrantPrefetches):
 
     def _answered(self, searches: Sequence[Search], wishes: Wishes, send: Send) -> Steps[list[Answer]]:
         """The answers to searches, in their order."""
+        check_execution(wishes.execution)
         if not (yield from self._described_in_time(wishes.method, wishes.deadline)):
             return (yield from self._undescribed(searches, wishes, send))
         named = [search._replace(using=self._using(search.query, search.using)) for search in searches]
@@ -143,7 +144,6 @@ class QdrantAnswers(QdrantPrefetches):
     ) -> Steps[list[Answer] | None]:
         """Of searches that do not score by our vector themselves, the legs."""
         assert plan.statistics is not None
-        check_execution(wishes.execution)
         prepared = yield from self._prepared(searches, plan, wishes)
         if wishes.explained:
             raise UnsupportedQueryError(

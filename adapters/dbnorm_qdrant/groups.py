@@ -16,7 +16,6 @@ from dbnorm_qdrant.points import clean, lookup
 from dbnorm_qdrant.queries import searches_vector
 from dbnorm_qdrant.requests import Search
 from dbnorm_qdrant.searches import QdrantSearches
-from dbnorm_vdb.deadline import Deadline
 from dbnorm_vdb.errors import InvalidParameterError, UnsupportedQueryError
 from dbnorm_vdb.methods import Method
 from dbnorm_vdb.observing import count_outcomes, count_queries, observed
@@ -83,7 +82,7 @@ class QdrantGroups(QdrantSearches):
             score_threshold=score_threshold,
             others=kwargs,
         )
-        deadline = Deadline.after(kwargs.get("timeout"))
+        deadline = Search.deadline_of(kwargs)
         wishes = self._wishes(candidates, method, False, None, execution, False, deadline)
         for name in ("exact", "max_candidates"):
             if kwargs.get(name):
@@ -93,7 +92,7 @@ class QdrantGroups(QdrantSearches):
         check_execution(wishes.execution)
         if not (yield from self._described_in_time(method, deadline)):
             named = self._using_if_known(search)
-            raw = SearchPlan(Method.RAW, search.limit, search.limit, fallback=method is None)
+            raw = SearchPlan(Method.RAW, search.limit, search.limit, deadline=deadline, fallback=method is None)
             return models.GroupsResult(groups=(yield from self._raw_groups(group_by, named, group_size, raw)))
         search = search._replace(using=self._using(search.query, search.using))
         groups: list[models.PointGroup] | None = None
@@ -110,7 +109,6 @@ class QdrantGroups(QdrantSearches):
         plan = yield from self._plan(
             limit=wanted, method=wishes.method, candidates=wishes.windows.candidates, deadline=wishes.deadline
         )
-        search = search.until(wishes.deadline)
         selector = search.selector
         if plan.statistics is None:
             return (yield from self._raw_groups(group_by, search, group_size, plan))
@@ -124,7 +122,7 @@ class QdrantGroups(QdrantSearches):
         if ours:
             prepared = normalised_search(prepared, plan)
         found = yield from self._fetch_groups(
-            group_by, prepared._replace(with_payload=with_our_key(selector)), group_size
+            group_by, prepared._replace(with_payload=with_our_key(selector)), group_size, plan
         )
         if (yield from self._replaced([hit for group in found for hit in group.hits], plan)):
             return None
@@ -143,7 +141,7 @@ class QdrantGroups(QdrantSearches):
             wide = search._replace(
                 limit=search.limit * times, with_payload=with_our_key(search.selector), score_threshold=None
             )
-            fetched[:] = yield from self._fetch_groups(group_by, wide, group_size * times)
+            fetched[:] = yield from self._fetch_groups(group_by, wide, group_size * times, plan)
             points = {hit.id: hit for group in fetched for hit in group.hits}  # one may be in several groups
             return [self._candidates(sorted(points.values(), key=self._raw_rank))]
 
@@ -163,13 +161,15 @@ class QdrantGroups(QdrantSearches):
         self, group_by: str, search: Search, group_size: int, plan: SearchPlan
     ) -> Steps[list[models.PointGroup]]:
         """The client's groups without our key."""
-        found = yield from self._fetch_groups(group_by, search, group_size)
+        found = yield from self._fetch_groups(group_by, search, group_size, plan)
         count_queries(self._store, plan, 1)
         selector = search.selector
         return [group.model_copy(update={"hits": [clean(hit, selector) for hit in group.hits]}) for group in found]
 
-    def _fetch_groups(self, group_by: str, search: Search, group_size: int) -> Steps[list[models.PointGroup]]:
-        arguments = search.arguments()
+    def _fetch_groups(
+        self, group_by: str, search: Search, group_size: int, plan: SearchPlan
+    ) -> Steps[list[models.PointGroup]]:
+        arguments = search.until(plan.deadline).arguments()
         del arguments["offset"]  # groups have none
         found: models.GroupsResult = yield from call(
             "query_points_groups", self.collection_name, group_by, group_size=group_size, **arguments

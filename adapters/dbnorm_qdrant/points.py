@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,9 @@ from dbnorm_qdrant.store import QdrantStore
 from dbnorm_vdb.collection import NormalizedCollection
 from dbnorm_vdb.deadline import Deadline
 from dbnorm_vdb.searching import Candidates, Outcome, SearchPlan
+from dbnorm_vdb.serving import all_unknown
 from dbnorm_vdb.statistics import CollectionStatistics, ItemStatistics, Metric
-from dbnorm_vdb.steps import Steps, done
+from dbnorm_vdb.steps import Steps, done, within, work
 
 
 class QdrantPoints(NormalizedCollection):
@@ -56,15 +58,18 @@ class QdrantPoints(NormalizedCollection):
     def _replaced(self, points: Sequence[models.ScoredPoint], plan: SearchPlan) -> Steps[bool]:
         """Whether a fit has replaced the statistics that points were searched with: then search again."""
         assert plan.statistics is not None
-        items, outdated = item_statistics([point.payload for point in points], plan.statistics.generation)
-        if outdated:
-            try:
-                if (yield from self._current.newer(plan.statistics, plan.deadline)) is not None:
-                    return True
-            except Exception as error:
-                self._fall_back_or_raise(error, plan)
-                return False
-        self._check_covered(items, plan.statistics)
+        generation = plan.statistics.generation
+        items, outdated = item_statistics([point.payload for point in points], generation)
+        try:
+            if outdated and (yield from self._current.newer(plan.statistics, plan.deadline)) is not None:
+                return True
+            # these are not all candidates: of the others some may have statistics
+            if all_unknown(items, plan.statistics):
+                looking = work(partial(self._store.has_items, generation))
+                if not (yield from within(plan.deadline, looking)):
+                    self._fall_back_uncovered(len(items), plan)
+        except Exception as error:
+            self._fall_back_or_raise(error, plan)
         return False
 
 

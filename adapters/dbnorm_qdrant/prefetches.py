@@ -108,10 +108,9 @@ class QdrantPrefetches(QdrantPoints):
         window = candidates or self._default_window(plan.statistics, wanted, exact=exact, most=max_window)
         if not plan.method.dynamic and not exact:
             return form_of(plan.method, {}), window
-        # for the gates alone the first point will do
-        alone = plan._replace(
-            wanted=wanted if exact else 1, window=window if exact else 1, max_window=max_window, explained=False
-        )
+        alone = plan._replace(wanted=wanted, window=window, max_window=max_window, explained=False)
+        if not exact:  # for the gates alone the first point will do
+            alone = alone._replace(wanted=1, window=1, probe=True)
 
         def fetch(rows: Sequence[int], window: int) -> Steps[list[Candidates]]:
             stage = leg.model_copy(update={"limit": window, "score_threshold": None})

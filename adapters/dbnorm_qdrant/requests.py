@@ -87,6 +87,14 @@ class Search(NamedTuple):
         """The arguments that say which replicas and shards to ask, and for how long."""
         return {name: self.others[name] for name in _OF_WHERE if name in self.others}
 
+    @staticmethod
+    def deadline_of(options: dict[str, Any]) -> Deadline:
+        """When a search with these options is to be answered; their `timeout` is then as the client takes it."""
+        deadline = Deadline.after(options.get("timeout"))
+        if deadline.is_set:
+            options["timeout"] = deadline.timeout
+        return deadline
+
     def until(self, deadline: Deadline) -> Search:
         """The same in what is left of its time."""
         if not deadline.is_set:

@@ -94,7 +94,7 @@ class QdrantSearches(QdrantAnswers):
             score_threshold=score_threshold,
             others=kwargs,
         )
-        deadline = Deadline.after(kwargs.get("timeout"))
+        deadline = Search.deadline_of(kwargs)
         wishes = self._wishes(candidates, method, exact, max_candidates, execution, explained, deadline)
 
         def send(searches: Sequence[Search]) -> Steps[list[models.QueryResponse]]:
@@ -144,7 +144,7 @@ class QdrantSearches(QdrantAnswers):
             candidates, method, exact, max_candidates, execution: of all requests, as in `query_points`.
             **kwargs: what else the client takes (`consistency`, `timeout`), handed on.
         """
-        deadline = Deadline.after(kwargs.get("timeout"))
+        deadline = Search.deadline_of(kwargs)
         wishes = self._wishes(candidates, method, exact, max_candidates, execution, explained, deadline)
 
         def send(searches: Sequence[Search]) -> Steps[list[models.QueryResponse]]:

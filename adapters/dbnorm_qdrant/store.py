@@ -122,6 +122,10 @@ class QdrantStore(Store):
     def count_fitted(self, generation: int, *, just_written: bool = False) -> int:
         return self.client.count(self.collection, count_filter=_has(_path(generation)), exact=True).count
 
+    def has_items(self, generation: int) -> bool:
+        """Whether any item has statistics of a generation."""
+        return bool(self.client.scroll(self.collection, scroll_filter=_has(_path(generation)), limit=1)[0])
+
     def pages(self, size: int, *, after: ItemId | None = None) -> Iterator[Page]:
         name = self.describe().name
         for records in self.scroll(self.collection, size, start=after, with_vectors=[name] if name else True):

@@ -72,7 +72,7 @@ def _adapter(behind: Behind, collection: str, arguments: dict[str, Any]) -> Step
     deadline = Deadline.after(arguments.get("timeout"))
     adapter = yield from behind.adapter(collection, deadline)
     if deadline.is_set:
-        arguments["timeout"] = deadline.client_timeout(whole_seconds=True)
+        arguments["timeout"] = deadline
     return adapter
 
 
@@ -143,6 +143,9 @@ def _clients(arguments: Mapping[str, Any], collection: str, adapter: QdrantAdapt
         NotFittedError: they ask for a method that needs statistics, and there are none.
         UnsupportedQueryError: or there are some, but of a vector that is not searched.
     """
+    timeout = arguments.get("timeout")
+    if isinstance(timeout, Deadline):
+        arguments = {**arguments, "timeout": timeout.client_timeout(whole_seconds=True)}
     if adapter is None:
         return without_options(arguments, collection)
     if arguments.get("method") not in (None, "raw"):

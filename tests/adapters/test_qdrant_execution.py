@@ -165,6 +165,8 @@ def test_what_else_is_refused(worlds: Any, qdrant_local: QdrantEngine) -> None:
         adapter.query_points_explained(query, execution="server")
     with pytest.raises(db.InvalidParameterError, match="execution must be one of client, server, auto, got 'gpu'"):
         adapter.query_points(query, execution="gpu")
+    with pytest.raises(db.InvalidParameterError, match="execution must be one of"):
+        qdrant_local.adapter(collection).query_points(query, execution="gpu", method="raw")
     with pytest.raises(db.InvalidParameterError, match="got 'gpu'"):
         qdrant_local.adapter(collection, execution="gpu")
 

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from dbnorm_vdb import StatisticsTimeoutError
+from dbnorm_vdb import StatisticsTimeoutError, deadline
 from dbnorm_vdb.deadline import NO_DEADLINE, Deadline
 from dbnorm_vdb.eventloop import run_async
 from dbnorm_vdb.steps import Call, run, within, work
@@ -78,6 +78,22 @@ def test_what_is_late_already_is_not_begun():
     assert begun == []
 
 
+def test_what_is_late_does_not_become_more_and_more(monkeypatch):
+    monkeypatch.setattr(deadline, "_places", threading.Semaphore(2))
+    may_end, begun = threading.Event(), []
+
+    def slow():
+        begun.append(1)
+        may_end.wait(30)
+
+    for _ in range(4):
+        with pytest.raises(StatisticsTimeoutError):
+            run(within(Deadline.after(0.05), work(slow)), None)
+    assert len(begun) == 2
+    may_end.set()
+    assert run(within(Deadline.after(60), work(lambda: "found")), None) == "found"
+
+
 def test_on_a_loop_what_is_late_goes_on_alone():
     async def main():
         client = Client()
@@ -143,7 +159,9 @@ def test_on_a_loop_work_that_several_share_is_late_for_each_at_its_own_time():
     asyncio.run(main())
 
 
-@pytest.mark.parametrize("timeout", [None, 0, -1, True, "5", math.nan])
+@pytest.mark.parametrize(
+    "timeout", [None, 0, -1, True, "5", math.nan, math.inf, 1e300, pytest.param(10**400, id="huge")]
+)
 def test_what_is_no_time_is_handed_to_the_client_as_it_is(timeout):
     deadline = Deadline.after(timeout)
     assert not deadline.is_set
