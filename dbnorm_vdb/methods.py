@@ -194,6 +194,63 @@ def adjustments_of(
     return adjustments
 
 
+def score_items(form: Form, similarities: Floats, items: ItemStatistics, statistics: CollectionStatistics) -> Floats:
+    """`score_form` of the items of one query by what is stored of them, (n,) all.
+
+    An item's score does not depend on the others, to the last bit: it is the same in windows of any size.
+    """
+    terms = _terms(form, statistics)
+    if form.logarithm and not np.minimum.reduce(similarities, initial=np.inf) > 0:
+        positive = similarities > 0
+        beta = statistics.columns[form.columns[0]].beta
+        scores: Floats = similarities - (one_gate_floor(beta, terms.highest) if positive.any() else 0.0)
+        scores[positive] = score_items(form, similarities[positive], items[positive], statistics)
+        return scores
+    plain = similarities
+    if form.logarithm:
+        plain = np.log(similarities)
+        plain /= statistics.columns[form.columns[0]].beta
+        plain += similarities
+    scores = plain + terms.mean
+    for name, weight in terms.weights:
+        scores -= weight * items.bias(name)
+    if np.isnan(np.minimum.reduce(scores, initial=np.inf)):
+        incomplete = np.isnan(scores)
+        scores[incomplete] = plain[incomplete]
+        for name, weight in terms.weights:
+            adjustments = weight * (items.bias(name)[incomplete] - statistics.columns[name].bias.mean)
+            scores[incomplete] -= np.where(np.isnan(adjustments), 0.0, adjustments)
+    return scores
+
+
+class _Terms(NamedTuple):
+    """What a form makes of a collection's statistics.
+
+    Attributes:
+        weights: what each bias is multiplied by before it is subtracted.
+        mean: the mean of their sum over the gallery.
+        highest: the most that their sum can be above that.
+        lowest: see `lowest_adjustment`.
+    """
+
+    weights: tuple[tuple[str, float], ...]
+    mean: float
+    highest: float
+    lowest: float
+
+
+def _terms(form: Form, statistics: CollectionStatistics) -> _Terms:
+    terms: _Terms | None = statistics.derived.get(form)
+    if terms is None:
+        weights = tuple(additive_weights(form, statistics).items())
+        biases = [(weight, statistics.columns[name].bias) for name, weight in weights]
+        mean = sum(weight * bias.mean for weight, bias in biases)
+        highest = sum(weight * (bias.max - bias.mean) for weight, bias in biases)
+        terms = _Terms(weights, mean, highest, _lowest_adjustment(form, statistics))
+        statistics.derived[form] = terms
+    return terms
+
+
 # --- bounds ----------------------------------------------------------------------------------------------------------
 
 
@@ -208,6 +265,10 @@ def lowest_adjustment(form: Form, statistics: CollectionStatistics) -> float:
     Items without statistics have nothing subtracted, so it is at most 0. It allows for the precision in which biases
     are stored, and for the changes that a refresh considers too small to write.
     """
+    return _terms(form, statistics).lowest
+
+
+def _lowest_adjustment(form: Form, statistics: CollectionStatistics) -> float:
     if not form.columns:
         return 0.0
     columns = [statistics.columns[name] for name in form.columns]
@@ -240,7 +301,7 @@ def check_supported(method: str | Method, statistics: CollectionStatistics) -> M
     """
     method = Method.parse(method)
     fitted = statistics.columns
-    if not fitted.keys() >= {*method.columns}:
+    if not all(name in fitted for name in method.columns):
         supported = [known.value for known in Method if fitted.keys() >= {*known.columns}]
         raise UnsupportedMethodError(
             f"method {method.value!r} cannot be served by the stored statistics, which support"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -12,12 +12,11 @@ from dbnorm_vdb.banks import as_array
 from dbnorm_vdb.errors import InvalidVectorsError
 from dbnorm_vdb.methods import (
     Method,
-    adjustments_of,
     check_supported,
     form_of,
     lowest_adjustment,
     order_by,
-    score_form,
+    score_items,
 )
 from dbnorm_vdb.parameters import check_count
 from dbnorm_vdb.statistics import CollectionStatistics, Floats, ItemStatistics
@@ -26,8 +25,7 @@ _NEWTON_STEPS = 5
 _ROUNDING = 1e-9
 
 
-@dataclass(frozen=True)
-class Reranked:
+class Reranked(NamedTuple):
     """The outcome of a re-ranking.
 
     Attributes:
@@ -90,7 +88,7 @@ def rerank(
     """
     if limit is not None:
         check_count(limit, what="limit")
-    values = as_array(similarities, what="similarities").astype(np.float64)
+    values = as_array(similarities, what="similarities").astype(np.float64, copy=False)
     if values.shape != (len(items),):
         raise InvalidVectorsError(f"similarities of shape {values.shape} for {len(items)} candidates")
     last = float(np.minimum.reduce(values, initial=math.inf))
@@ -101,7 +99,7 @@ def rerank(
         far = math.inf if complete else -math.inf
         return Reranked(np.empty(0, dtype=np.intp), values, complete, far, -math.inf, -far)
     form = form_of(chosen, {name: bool(items.activated(name)[0]) for name in chosen.banks} if chosen.dynamic else {})
-    scores = score_form(form, values, adjustments_of(statistics, items, form.columns))
+    scores = score_items(form, values, items, statistics)
     if at_most is None:
         order = order_by(scores, values, limit)
     else:

@@ -215,6 +215,11 @@ class CollectionStatistics(Stored):
             columns["nnn"] = BiasColumn(1.0, self.nnn.bias)
         return columns
 
+    @cached_property
+    def derived(self) -> dict[Any, Any]:
+        """What follows from these statistics alone, kept for the next search by whoever computed it."""
+        return {}
+
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> CollectionStatistics:
         """As ever, but without what was computed from the fields before some of them changed."""
         copied = super().model_copy(update=update, deep=deep)
