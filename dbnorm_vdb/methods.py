@@ -11,6 +11,7 @@ DBSN (Pan et al., ACM MM 2025) for `sinkhorn`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from enum import Enum
 from typing import Any, NamedTuple
@@ -26,41 +27,44 @@ _LOG_FLOOR = -745.5
 
 
 class Method(str, Enum):
-    """The ways to score. `dynamic` ones apply a bank only to queries whose raw top-1 item is in its activation set."""
+    """The ways to score.
+
+    Attributes:
+        banks: those that it needs: none, ("query",) or ("query", "gallery").
+        columns: the biases that it subtracts: those against its banks, or one of its own.
+        dynamic: whether each bank has a gate: it applies only to queries whose raw top-1 item is in its activation set.
+    """
+
+    banks: tuple[str, ...]
+    columns: tuple[str, ...]
+    dynamic: bool
 
     RAW = "raw"
-    IS = "is"
-    DIS = "dis"
-    DUAL_IS = "dual_is"
-    DUAL_DIS = "dual_dis"
-    NNN = "nnn"
-    SINKHORN = "sinkhorn"
+    IS = "is", ("query",)
+    DIS = "dis", ("query",), True
+    DUAL_IS = "dual_is", BANKS
+    DUAL_DIS = "dual_dis", BANKS, True
+    NNN = "nnn", ("query",), False, ("nnn",)
+    SINKHORN = "sinkhorn", ("query",), False, ("sinkhorn",)
+
+    def __new__(
+        cls, name: str, banks: tuple[str, ...] = (), dynamic: bool = False, columns: tuple[str, ...] | None = None
+    ) -> Method:
+        method = str.__new__(cls, name)
+        method._value_ = name
+        method.banks, method.columns, method.dynamic = banks, banks if columns is None else columns, dynamic
+        return method
 
     @classmethod
     def parse(cls, name: str | Method) -> Method:
         """The method of that name, or UnsupportedMethodError that lists them."""
+        if isinstance(name, Method):
+            return name
         try:
             return cls(name)
         except ValueError:
             known = ", ".join(method.value for method in cls)
             raise UnsupportedMethodError(f"unknown method {name!r}; use one of {known}") from None
-
-    @property
-    def banks(self) -> tuple[str, ...]:
-        """The banks it needs: none, ("query",) or ("query", "gallery")."""
-        if self is Method.RAW:
-            return ()
-        return ("query", "gallery") if self in (Method.DUAL_IS, Method.DUAL_DIS) else ("query",)
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """The biases it subtracts: those against its banks, or one of its own."""
-        return (self.value,) if self in (Method.NNN, Method.SINKHORN) else self.banks
-
-    @property
-    def dynamic(self) -> bool:
-        """Whether each bank has a gate that each query opens or not."""
-        return self in (Method.DIS, Method.DUAL_DIS)
 
 
 class Form(NamedTuple):
@@ -214,7 +218,7 @@ def score_items(form: Form, similarities: Floats, items: ItemStatistics, statist
     scores = plain + terms.mean
     for name, weight in terms.weights:
         scores -= weight * items.bias(name)
-    if np.isnan(np.minimum.reduce(scores, initial=np.inf)):
+    if math.isnan(np.minimum.reduce(scores, initial=np.inf)):
         incomplete = np.isnan(scores)
         scores[incomplete] = plain[incomplete]
         for name, weight in terms.weights:
