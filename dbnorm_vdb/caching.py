@@ -188,7 +188,7 @@ class ItemCache:
         columns = list(statistics.columns)
         read = partial(self._store.items, statistics.generation, asked, columns)
         there, stored = yield from within(deadline, work(read))
-        found = StatisticsLookup(there, stored, columns)
+        found = StatisticsLookup([(there, stored)], columns)
         return found.find(keys_of(asked))[0], found.find(keys_of(wanted))[0]
 
     # --- what is held ------------------------------------------------------------------------------------------
@@ -239,10 +239,9 @@ class ItemCache:
     def _read_everything(self, statistics: CollectionStatistics) -> _Held:
         columns = list(statistics.columns)
         with self._noting_writes() as written:
-            ids, items = self._store.all_items(statistics.generation, columns)
-            if self._has_room(statistics, len(ids)):
-                everything = StatisticsLookup(ids, items, columns)
-                later = self._table(statistics, _LATER_ITEMS * len(ids), self._max_bytes - everything.nbytes)
+            everything = self._store.all_items(statistics.generation, columns)
+            if self._has_room(statistics, len(everything)):
+                later = self._table(statistics, _LATER_ITEMS * len(everything), self._max_bytes - everything.nbytes)
                 held = _Held(_identity(statistics), everything, later, self._most_unknown)
             else:  # there are more by now than the last refresh counted
                 held = self._lazily(statistics)
@@ -278,7 +277,7 @@ class ItemCache:
 
     def _table(self, statistics: CollectionStatistics, size: float, max_bytes: int) -> StatisticsTable:
         most = max_bytes // (bytes_per_item(len(statistics.columns)) + 2)
-        return StatisticsTable(max(min(max(int(size), _FEWEST), most), 0), statistics.columns)
+        return StatisticsTable(max(min(max(int(size), _FEWEST), most), 0), list(statistics.columns))
 
     def put(self, statistics: CollectionStatistics, ids: Sequence[ItemId], items: ItemStatistics) -> None:
         """Take in what has just been written; of an item that is there more than once, the last."""

@@ -60,6 +60,7 @@ class CurrentStatistics:
         self._on_read = on_read
         self._lock = threading.Lock()
         self._known = _Known()
+        self._puts = 0
         self._confirmed: dict[int, float] = {}
         self._checked = (0.0, 0)  # when the vector was last compared with the statistics, and of which generation
 
@@ -92,6 +93,7 @@ class CurrentStatistics:
 
     @spanned("dbnorm.lookup")
     def _read(self) -> CollectionStatistics | None:
+        puts = self._puts
         statistics = self._ledger.active()
         if statistics is not None:
             checked_at, generation = self._checked
@@ -100,7 +102,8 @@ class CurrentStatistics:
                 info = self._store.describe(fresh=True)
                 check_same_vector(statistics, info, self._store.collection, fitting=False)
                 self._checked = (now, statistics.generation)
-        self.put(statistics)
+        if puts == self._puts:  # else something newer has come in between
+            self.put(statistics)
         return statistics
 
     def _without(self, error: Exception) -> CollectionStatistics | None:
@@ -121,6 +124,7 @@ class CurrentStatistics:
         self._on_read(statistics)
         with self._lock:
             self._known = _Known(time.monotonic(), statistics)
+            self._puts += 1
 
     def newer(self, known: CollectionStatistics, deadline: Deadline) -> Steps[CollectionStatistics | None]:
         """The active statistics, when items show values of another generation than `known`; None if there are none.

@@ -26,18 +26,24 @@ class StatisticsLookup:
     happens with a chance of three in a million.
 
     Args:
-        ids: of the n items, all int or all str, each once.
-        items: their statistics.
+        pages: ids, each of them once, and statistics, some at a time; no more of a page is kept than that takes.
         columns: the biases among them that the generation has.
     """
 
-    def __init__(self, ids: Sequence[ItemId], items: ItemStatistics, columns: Iterable[str]) -> None:
-        keys = keys_of(ids)
+    def __init__(self, pages: Iterable[tuple[Sequence[ItemId], ItemStatistics]], columns: Sequence[str]) -> None:
+        several = [np.empty(0, dtype=np.int64)]
+        parts = [_Columns(0, columns)]
+        for ids, items in pages:
+            several.append(keys_of(ids))
+            parts.append(_Columns(len(ids), columns))
+            parts[-1].put(slice(None), items)
+        keys = np.concatenate(several)
         order = np.argsort(keys, kind="stable")
         # one row more than items, for the ids that are not held
         self._keys = np.append(keys[order], 0)
-        self._columns = _Columns(len(ids) + 1, columns)
-        self._columns.put(slice(0, len(ids)), items[order])
+        parts.append(_Columns(1, columns))
+        parts[-1].put(slice(None), ItemStatistics.unknown(1))
+        self._columns = _Columns.joined(parts, np.append(order, len(keys)))
 
     def __len__(self) -> int:
         return len(self._keys) - 1
@@ -76,7 +82,7 @@ class StatisticsTable:
         columns: the biases that the generation has.
     """
 
-    def __init__(self, size: int, columns: Iterable[str]) -> None:
+    def __init__(self, size: int, columns: Sequence[str]) -> None:
         self._sets = size // _WAYS
         shape = self._sets * _WAYS
         self._keys = np.zeros((self._sets, _WAYS), dtype=np.int64)
@@ -141,9 +147,19 @@ class _Columns:
         columns: the biases that the rows have.
     """
 
-    def __init__(self, size: int, columns: Iterable[str]) -> None:
-        self._biases = {name: np.full(size, np.nan, dtype=np.float32) for name in columns}
+    def __init__(self, size: int, columns: Sequence[str]) -> None:
+        # zeros, since memory that is never written to is then never taken
+        self._biases = {name: np.zeros(size, dtype=np.float32) for name in columns}
         self._activated = {bank: np.zeros(size, dtype=np.bool_) for bank in BANKS}
+
+    @classmethod
+    def joined(cls, parts: list[_Columns], order: Rows) -> _Columns:
+        """The rows of all parts, one after the other, in another order. The parts are used up."""
+        whole = cls(0, [])
+        for own, named in ((whole._biases, "_biases"), (whole._activated, "_activated")):
+            for name in list(getattr(parts[0], named)):
+                own[name] = np.concatenate([getattr(part, named).pop(name) for part in parts])[order]
+        return whole
 
     @property
     def nbytes(self) -> int:

@@ -48,7 +48,7 @@ def observed(operation: str) -> Callable[[Search], Search]:
 
 def looked_up(steps: Steps[T]) -> Steps[T]:
     """Steps that look up statistics, within a span."""
-    return _within(partial(telemetry.span, "dbnorm.lookup"), steps) if telemetry.listening() else steps
+    return _within(partial(telemetry.span, "dbnorm.lookup"), steps) if telemetry.within_search() else steps
 
 
 def _within(span: Callable[[], AbstractContextManager[Any]], steps: Steps[T]) -> Steps[T]:
@@ -58,7 +58,7 @@ def _within(span: Callable[[], AbstractContextManager[Any]], steps: Steps[T]) ->
 
 def count_outcomes(store: Store, plan: SearchPlan, outcomes: Sequence[Outcome], *, certifiable: bool = True) -> None:
     """Tell how queries were answered that were re-ranked here, with a certificate or, of groups, without."""
-    if outcomes and telemetry.listening():
+    if outcomes and telemetry.within_search():
         results = Counter(_result_of(outcome, plan, certifiable) for outcome in outcomes)
         windows = [len(outcome.candidates.similarities) for outcome in outcomes]
         rounds = max(outcome.rounds for outcome in outcomes)
@@ -73,7 +73,7 @@ def _result_of(outcome: Outcome, plan: SearchPlan, certifiable: bool) -> Result:
 
 def count_queries(store: Store, plan: SearchPlan, queries: int, *, windows: Sequence[int] = ()) -> None:
     """Tell how queries were answered that have no certificate: raw, or normalised, out of windows of these sizes."""
-    if telemetry.listening():
+    if telemetry.within_search():
         raw = Result.FALLBACK if plan.fallback else Result.RAW
         results = {raw if plan.method is Method.RAW else Result.UNCERTIFIED: queries}
         telemetry.count(_place(store), Answered(plan.method.value, plan.wanted, results, windows))

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dbnorm_vdb.banks import Vectors
+from dbnorm_vdb.lookup import StatisticsLookup
 from dbnorm_vdb.statistics import BANKS, Floats, ItemId, ItemStatistics, Metric
 
 KEY = "dbnorm"
@@ -152,8 +153,8 @@ class Store(ABC):
         """Ids and statistics of those of `ids` that have any; none if the generation was replaced meanwhile."""
 
     @abstractmethod
-    def all_items(self, generation: int, columns: Sequence[str]) -> tuple[list[ItemId], ItemStatistics]:
-        """Ids and statistics of every item that has any of a generation; none if that was replaced meanwhile."""
+    def all_items(self, generation: int, columns: Sequence[str]) -> StatisticsLookup:
+        """The statistics of every item that has any of a generation; of none if that was replaced meanwhile."""
 
     @abstractmethod
     def read_documents(self) -> dict[str, object]:

@@ -40,6 +40,11 @@ def listening() -> bool:
     )
 
 
+def within_search() -> bool:
+    """Whether this is part of a search that tells what it does; soon told, where none does."""
+    return _search.get() is not None
+
+
 class Result(Enum):
     """How a query was answered; the worst first."""
 
@@ -77,6 +82,8 @@ class _SearchSpan:
         self._parts: list[Answered] = []
 
     def add(self, answered: Answered) -> None:
+        if not self._span.is_recording():
+            return
         parts = self._parts
         parts.append(answered)
         results = {result for part in parts for result, count in part.results.items() if count}
@@ -119,7 +126,7 @@ def span(name: str, attributes: Mapping[str, str] | None = None) -> Iterator[tra
 def search_span(place: Mapping[str, str], operation: str) -> Iterator[None]:
     """The span of a search; what `answered` is told within is told of it."""
     with span("dbnorm.search", {**place, "db.operation.name": operation}) as current:
-        token = _search.set(_SearchSpan(current) if current.is_recording() else None)
+        token = _search.set(_SearchSpan(current))
         try:
             yield
         finally:

@@ -34,6 +34,7 @@ from dbnorm_vdb.errors import (
     UnsupportedMetricError,
     UnsupportedVectorError,
 )
+from dbnorm_vdb.lookup import StatisticsLookup
 from dbnorm_vdb.statistics import BANKS, Floats, ItemId, ItemStatistics, Metric
 from dbnorm_vdb.store import (
     BANK_SUFFIX,
@@ -446,18 +447,13 @@ class MilvusStore(Store):
 
     # --- statistics of items -----------------------------------------------------------------------------------
 
-    def all_items(self, generation: int, columns: Sequence[str]) -> tuple[list[ItemId], ItemStatistics]:
+    def all_items(self, generation: int, columns: Sequence[str]) -> StatisticsLookup:
         name = self._items_of(generation)
-        ids: list[ItemId] = []
-        parts: list[ItemStatistics] = []
         with self._unless_replaced(name):
             if self._load(name):
-                for rows in self.scan(name, "item", _IDS_PAGE, sorted(ITEM_FIELDS), f"generation == {generation}"):
-                    page_ids, part = items_of(rows, columns)
-                    ids += page_ids
-                    parts.append(part)
-            return ids, ItemStatistics.joined(parts)
-        return [], ItemStatistics.unknown(0)
+                pages = self.scan(name, "item", _IDS_PAGE, sorted(ITEM_FIELDS), f"generation == {generation}")
+                return StatisticsLookup((items_of(rows, columns) for rows in pages), columns)
+        return StatisticsLookup([], columns)
 
     def items(
         self, generation: int, ids: Sequence[ItemId], columns: Sequence[str]

@@ -21,6 +21,7 @@ from dbnorm_vdb.errors import (
     UnsupportedMetricError,
     UnsupportedVectorError,
 )
+from dbnorm_vdb.lookup import StatisticsLookup
 from dbnorm_vdb.statistics import Floats, ItemId, ItemStatistics, Metric
 from dbnorm_vdb.store import (
     BANK_SUFFIX,
@@ -204,14 +205,14 @@ class QdrantStore(Store):
         there = [record for record in records if generation_key(generation) in ((record.payload or {}).get(KEY) or {})]
         return [record.id for record in there], item_statistics([r.payload for r in there], generation)[0]
 
-    def all_items(self, generation: int, columns: Sequence[str]) -> tuple[list[ItemId], ItemStatistics]:
+    def all_items(self, generation: int, columns: Sequence[str]) -> StatisticsLookup:
         path = _path(generation)
-        ids: list[ItemId] = []
-        parts: list[ItemStatistics] = []
-        for records in self.scroll(self.collection, _IDS_PAGE, scroll_filter=_has(path), with_payload=[path]):
-            ids += [record.id for record in records]
-            parts.append(item_statistics([record.payload for record in records], generation)[0])
-        return ids, ItemStatistics.joined(parts)
+        pages = self.scroll(self.collection, _IDS_PAGE, scroll_filter=_has(path), with_payload=[path])
+
+        def items_of(records: Sequence[models.Record]) -> tuple[list[ItemId], ItemStatistics]:
+            return [record.id for record in records], item_statistics([r.payload for r in records], generation)[0]
+
+        return StatisticsLookup(map(items_of, pages), columns)
 
     # --- the collection level ----------------------------------------------------------------------------------
 

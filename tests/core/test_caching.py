@@ -12,7 +12,7 @@ from core.test_lookup import numbered
 from dbnorm_vdb import InvalidParameterError, StatisticsTimeoutError
 from dbnorm_vdb.caching import ItemCache
 from dbnorm_vdb.deadline import NO_DEADLINE, Deadline
-from dbnorm_vdb.lookup import bytes_per_item
+from dbnorm_vdb.lookup import StatisticsLookup, bytes_per_item
 from dbnorm_vdb.steps import run
 
 N = 1000
@@ -40,7 +40,8 @@ class Database:
     def all_items(self, generation, columns):
         self.read_all += 1
         assert self.answers.wait(30)
-        return list(range(self.n)), numbered(range(self.shift, self.n + self.shift))
+        page = list(range(self.n)), numbered(range(self.shift, self.n + self.shift))
+        return StatisticsLookup([page], columns)
 
 
 def statistics(generation=2, revision=0, item_count=N):

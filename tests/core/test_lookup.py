@@ -1,5 +1,7 @@
 """Statistics in memory: what was put in under an id is found under it, and nothing else is."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
@@ -28,7 +30,22 @@ def assert_row(found, row, source):
 
 
 def lookup_of(ids):
-    return StatisticsLookup(ids, numbered(range(len(ids))), BOTH)
+    return StatisticsLookup([(ids[:2], numbered(range(len(ids[:2])))), (ids[2:], numbered(range(2, len(ids))))], BOTH)
+
+
+def test_it_is_made_in_little_more_memory_than_it_takes():
+    page, pages = 5000, 40
+
+    def made():
+        for number in range(pages):
+            yield range(number * page, (number + 1) * page), numbered(range(page))
+
+    tracemalloc.start()
+    lookup = StatisticsLookup(made(), BOTH)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(lookup) == page * pages
+    assert peak < 3.5 * lookup.nbytes
 
 
 def table_of(ids, size=4096):
@@ -97,7 +114,7 @@ def test_no_ids_find_nothing(holding):
 
 def test_a_bias_that_is_not_there_stays_unknown():
     one_bank = ItemStatistics(np.array([0.5]), np.array([np.nan]), np.array([True]), np.array([False]))
-    found, missing = StatisticsLookup([9], one_bank, ["query"]).find(keys_of([9]))
+    found, missing = StatisticsLookup([([9], one_bank)], ["query"]).find(keys_of([9]))
     assert missing.tolist() == []
     assert found.query_bias[0] == 0.5
     assert np.isnan(found.gallery_bias[0])
@@ -163,5 +180,5 @@ def test_it_takes_the_memory_that_it_says(columns):
     ids = list(range(8000))
     items = ItemStatistics.of_biases(len(ids), {name: np.ones(len(ids)) for name in columns})
     per_item = bytes_per_item(len(columns))
-    assert per_item * 8000 <= StatisticsLookup(ids, items, columns).nbytes <= per_item * 8002
+    assert per_item * 8000 <= StatisticsLookup([(ids, items)], columns).nbytes <= per_item * 8002
     assert StatisticsTable(8000, columns).nbytes <= (per_item + 2) * 8000
