@@ -190,7 +190,7 @@ def keys_of(ids: Sequence[ItemId]) -> Keys:
     keys = np.asarray(ids)
     if keys.dtype.kind not in "iu":
         keys = np.array([_key(item) for item in ids], dtype=np.uint64)
-    return keys.astype(np.int64) if keys.dtype.kind == "i" else keys.astype(np.uint64).view(np.int64)
+    return keys.astype(np.int64, copy=False) if keys.dtype.kind == "i" else keys.astype(np.uint64).view(np.int64)
 
 
 def _key(item: ItemId) -> int:

@@ -31,3 +31,13 @@ def check_count(count: object, *, what: str, least: int = 1) -> int:
     if int(count) < least:
         raise InvalidParameterError(f"{what} must be at least {least}, got {count!r}")
     return int(count)
+
+
+def length_of(vector: object) -> float | None:
+    """The Euclidean length of a vector in a list, which is told in less time than an array is made; None for others."""
+    if type(vector) is not list:
+        return None
+    try:
+        return math.hypot(*vector)
+    except (TypeError, OverflowError):
+        return None

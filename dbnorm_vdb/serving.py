@@ -5,6 +5,7 @@ What touches the database is written as steps (`dbnorm_vdb.steps`), which sync a
 
 from __future__ import annotations
 
+import math
 import sys
 import threading
 from collections.abc import Sequence
@@ -377,7 +378,7 @@ def _unless_over(deadline: Deadline, steps: Steps[T]) -> Steps[T]:
 def all_unknown(items: ItemStatistics, statistics: CollectionStatistics) -> bool:
     """Whether there are items, but no statistics of any."""
     biases = items.bias(next(iter(statistics.columns)))
-    return len(biases) > 0 and bool(np.isnan(biases[0]) and np.isnan(biases).all())
+    return len(biases) > 0 and math.isnan(biases[0]) and bool(np.isnan(biases).all())
 
 
 @spanned("dbnorm.rerank")

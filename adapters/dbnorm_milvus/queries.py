@@ -9,7 +9,15 @@ import numpy as np
 import numpy.typing as npt
 
 from dbnorm_vdb.errors import NonFiniteVectorError, UnsupportedQueryError, ZeroVectorError
+from dbnorm_vdb.parameters import length_of
 from dbnorm_vdb.statistics import Metric
+
+
+def check_lists(data: Any, metric: Metric) -> None:
+    """`check_dense` of vectors that are needed no further; soon done where they are lists."""
+    lengths = [length_of(vector) for vector in data] if type(data) is list else []
+    if not lengths or not all(length is not None and 0 < length < math.inf for length in lengths):
+        check_dense(data, metric)
 
 
 def check_dense(data: Any, metric: Metric) -> npt.NDArray[Any] | None:

@@ -11,7 +11,7 @@ from pymilvus import MilvusClient
 
 from dbnorm_milvus.groups import HitGroups, hit_groups
 from dbnorm_milvus.parameters import Taken, rounded, take, with_bounds
-from dbnorm_milvus.queries import check_dense
+from dbnorm_milvus.queries import check_lists
 from dbnorm_milvus.requests import Requests
 from dbnorm_milvus.results import keep_hits
 from dbnorm_milvus.store import SAME_SCALE, MilvusStore
@@ -122,7 +122,7 @@ class MilvusSearches(NormalizedCollection):
             return Explained(results, tuple(raw))
         self._check_field(anns_field)
         metric = self._store.describe().metric
-        check_dense(data, metric)
+        check_lists(data, metric)
         taken = take(search_params, kwargs, metric)
         params, plan = with_bounds(taken, plan, metric)
         groups: HitGroups | None = None

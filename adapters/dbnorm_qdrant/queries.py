@@ -11,6 +11,7 @@ import numpy.typing as npt
 from qdrant_client import grpc, models
 
 from dbnorm_vdb.errors import NonFiniteVectorError, UnsupportedQueryError, ZeroVectorError
+from dbnorm_vdb.parameters import length_of
 from dbnorm_vdb.statistics import Metric
 
 _BY_ID = (int, str, UUID, grpc.PointId)
@@ -67,6 +68,9 @@ def check_similarity(query: Any, metric: Metric) -> None:
                 if not isinstance(example, (*_BY_ID, *_INFERRED)):
                     dense_query(example, Metric.DOT, kinds="one of dense vectors and point ids is", instead=_INSTEAD)
             return
+    length = length_of(query)
+    if length is not None and 0 < length < math.inf:
+        return
     kinds = _NORMALISED.get(type(query).__name__, "one dense vector, a point id or a NearestQuery of these is")
     dense_query(query, metric, kinds=kinds, instead=_INSTEAD)
 
