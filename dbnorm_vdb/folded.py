@@ -11,7 +11,7 @@ import numpy.typing as npt
 from dbnorm_vdb.banks import Vectors
 from dbnorm_vdb.errors import DimensionMismatchError, InvalidParameterError, NotFittedError
 from dbnorm_vdb.folding import FoldedStatistics
-from dbnorm_vdb.serving import DEFAULT_STATISTICS_TTL
+from dbnorm_vdb.planning import DEFAULT_STATISTICS_TTL
 
 
 class FoldedCollection(ABC):

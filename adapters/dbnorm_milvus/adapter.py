@@ -20,8 +20,8 @@ from dbnorm_vdb.errors import InvalidTargetError
 from dbnorm_vdb.eventloop import uninterrupted
 from dbnorm_vdb.fallbacks import logger
 from dbnorm_vdb.methods import Method
+from dbnorm_vdb.planning import DEFAULT_STATISTICS_TTL
 from dbnorm_vdb.searching import Explanation
-from dbnorm_vdb.serving import DEFAULT_STATISTICS_TTL
 from dbnorm_vdb.statistics import CollectionStatistics, ItemId, ItemStatistics
 from dbnorm_vdb.stepped import steps_of
 from dbnorm_vdb.steps import Each, Steps, Work
@@ -42,7 +42,7 @@ class MilvusAdapter(MilvusHybridSearches):
         client: the user's own `MilvusClient`; its life is the user's business.
         collection_name: the collection.
         vector_field: the vector field to normalise; may be left out when there is one.
-        on_missing, statistics_ttl, cache, cache_bytes: see `NormalizedCollection`.
+        on_missing, statistics_ttl, cache, cache_bytes: see `dbnorm_vdb.planning.Planning`.
 
     Example:
         >>> images = MilvusAdapter(client, "images")  # doctest: +SKIP

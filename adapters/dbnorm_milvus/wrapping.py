@@ -16,7 +16,7 @@ from dbnorm_vdb.deadline import Deadline
 from dbnorm_vdb.errors import InvalidParameterError
 from dbnorm_vdb.eventloop import Bridge
 from dbnorm_vdb.ledger import Ledger
-from dbnorm_vdb.serving import DEFAULT_STATISTICS_TTL
+from dbnorm_vdb.planning import DEFAULT_STATISTICS_TTL
 from dbnorm_vdb.stepped import steps_of
 from dbnorm_vdb.steps import Steps, Work, call
 from dbnorm_vdb.wrapping import Replacement, WrappedClient, without_options, wrapped

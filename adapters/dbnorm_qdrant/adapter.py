@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +14,7 @@ from qdrant_client import QdrantClient, grpc, models
 from dbnorm_qdrant.copying import QdrantFoldTarget
 from dbnorm_qdrant.formula import check_execution
 from dbnorm_qdrant.groups import QdrantGroups
-from dbnorm_qdrant.payload import as_structs, generation_key, item_payloads, vector_of
+from dbnorm_qdrant.payload import as_structs, generation_key, id_as_stored, item_payloads, vector_of
 from dbnorm_qdrant.points import clean, lookup
 from dbnorm_qdrant.store import QdrantStore
 from dbnorm_vdb.banks import check_vectors, dense_vectors
@@ -25,8 +23,8 @@ from dbnorm_vdb.deadline import Deadline
 from dbnorm_vdb.errors import InvalidParameterError, InvalidTargetError
 from dbnorm_vdb.methods import Method
 from dbnorm_vdb.observing import count_outcomes, count_queries, observed
+from dbnorm_vdb.planning import DEFAULT_STATISTICS_TTL
 from dbnorm_vdb.searching import Candidates, Explanation
-from dbnorm_vdb.serving import DEFAULT_STATISTICS_TTL
 from dbnorm_vdb.statistics import CollectionStatistics, ItemId, ItemStatistics
 from dbnorm_vdb.stepped import stepped, steps_of
 from dbnorm_vdb.steps import Each, Steps, done
@@ -36,14 +34,6 @@ from dbnorm_vdb.targets import Target
 _BATCH = 100
 
 
-def _as_stored(item: ItemId) -> ItemId:
-    """A point's id as the engine returns it; what is none is for the client to refuse."""
-    if not isinstance(item, int):
-        with contextlib.suppress(ValueError):
-            return str(UUID(str(item)))
-    return item
-
-
 class QdrantAdapter(QdrantGroups):
     """A Qdrant collection whose searches are normalised. Nothing is written before `fit`.
 
@@ -51,8 +41,8 @@ class QdrantAdapter(QdrantGroups):
         client: the user's own `QdrantClient`; its life is the user's business.
         collection_name: the collection.
         vector_name: the named vector to normalise; may be left out when there is one.
-        on_missing, statistics_ttl, cache, cache_bytes: see `NormalizedCollection`. Without a cache, statistics come
-            with the hits, as part of their payload.
+        on_missing, statistics_ttl, cache, cache_bytes: see `dbnorm_vdb.planning.Planning`. Without a cache, statistics
+            come with the hits, as part of their payload.
         execution: where searches are re-ranked. "client": here, from all candidates and their payload. "server": by
             Qdrant, from the stored statistics, so that only `limit` points cross the network; for the methods without
             gates, and without `exact` or explanation. "auto": on the server where that is possible.
@@ -217,7 +207,7 @@ class QdrantAdapter(QdrantGroups):
             payload = {**(structs[row].payload or {}), KEY: {generation_key(statistics.generation): ours}}
             if ours:
                 structs[row] = structs[row].model_copy(update={"payload": payload})
-        ids = [_as_stored(structs[row].id) for row in there]
+        ids = [id_as_stored(structs[row].id) for row in there]
         completed: Any = structs
         if batch is not None:
             completed = batch.model_copy(update={"payloads": [point.payload or {} for point in structs]})

@@ -10,7 +10,7 @@ from dbnorm_qdrant.adapter import QdrantAdapter
 from dbnorm_vdb.asynchronous import AsyncCollection, Awaited, awaited, threaded
 from dbnorm_vdb.caching import DEFAULT_CACHE_BYTES
 from dbnorm_vdb.eventloop import Bridge
-from dbnorm_vdb.serving import DEFAULT_STATISTICS_TTL
+from dbnorm_vdb.planning import DEFAULT_STATISTICS_TTL
 
 
 class AsyncQdrantAdapter(AsyncCollection):

@@ -6,13 +6,14 @@ import contextlib
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
+from uuid import UUID
 
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
 from qdrant_client import grpc, models
 from qdrant_client.conversions.conversion import GrpcToRest
 
-from dbnorm_vdb.statistics import BANKS, COLUMNS, ItemStatistics, StoredItem
+from dbnorm_vdb.statistics import BANKS, COLUMNS, ItemId, ItemStatistics, StoredItem
 from dbnorm_vdb.store import KEY
 
 _GENERATION = re.compile(r"g\d+")
@@ -118,3 +119,11 @@ def as_structs(points: Any) -> list[models.PointStruct]:
 def vector_of(point: models.PointStruct, name: str) -> Any:
     """The point's vector of that name; "" is the unnamed one."""
     return point.vector.get(name) if isinstance(point.vector, dict) else (None if name else point.vector)
+
+
+def id_as_stored(item: ItemId) -> ItemId:
+    """A point's id as the engine returns it; what is none is for the client to refuse."""
+    if not isinstance(item, int):
+        with contextlib.suppress(ValueError):
+            return str(UUID(str(item)))
+    return item
