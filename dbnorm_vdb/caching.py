@@ -186,7 +186,8 @@ class ItemCache:
     ) -> Steps[tuple[ItemStatistics, ItemStatistics]]:
         """What the database says of the items that are asked for, each once; and the same for those wanted."""
         columns = list(statistics.columns)
-        read = partial(self._store.items, statistics.generation, asked, columns)
+        timeout = deadline.left() if deadline.is_set else None  # what is late is not to stay for long
+        read = partial(self._store.items, statistics.generation, asked, columns, timeout=timeout)
         there, stored = yield from within(deadline, work(read))
         found = StatisticsLookup([(there, stored)], columns)
         return found.find(keys_of(asked))[0], found.find(keys_of(wanted))[0]

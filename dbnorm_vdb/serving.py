@@ -85,7 +85,7 @@ class Serving(Planning):
         assert plan.statistics is not None
         raw = plan._replace(method=Method.RAW, by_default=False)
         first = number == 1  # the search that the caller asked for: its time is the client's business
-        found = yield from (fetch(rows, window) if first else _unless_over(plan.deadline, fetch(rows, window)))
+        found = yield from (fetch(rows, window) if first else within(plan.deadline, fetch(rows, window)))
         try:
             statistics, items = yield from self._consistent(plan, found, lookup)
         except Exception as error:
@@ -140,20 +140,6 @@ class Serving(Planning):
 
 class _UnfinishedError(Exception):
     """The statistics of a wider window could not be had."""
-
-
-def _unless_over(deadline: Deadline, steps: Steps[T]) -> Steps[T]:
-    """Steps that call the client, in what is left of the time.
-
-    Raises:
-        StatisticsTimeoutError: it is over, whether we or the client saw that first.
-    """
-    try:
-        return (yield from within(deadline, steps))
-    except Exception as error:
-        if not deadline.is_over:
-            raise
-        raise deadline.late() from error
 
 
 def all_unknown(items: ItemStatistics, statistics: CollectionStatistics) -> bool:

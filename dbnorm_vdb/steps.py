@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any, TypeAlias, TypeVar
 
 from dbnorm_vdb.deadline import Deadline, in_time
+from dbnorm_vdb.errors import DBNormError
 
 T = TypeVar("T")
 
@@ -94,11 +95,16 @@ def within(deadline: Deadline, steps: Steps[T]) -> Steps[T]:
     """Steps that have to end by the deadline, if there is one.
 
     Raises:
-        StatisticsTimeoutError: they do not.
+        StatisticsTimeoutError: they do not, whether we see that first or the client.
     """
     if not deadline.is_set:
         return (yield from steps)
-    result: T = yield InTime(steps, deadline)
+    try:
+        result: T = yield InTime(steps, deadline)
+    except Exception as error:
+        if isinstance(error, DBNormError) or not deadline.is_over:
+            raise
+        raise deadline.late() from error
     return result
 
 

@@ -148,9 +148,12 @@ class Store(ABC):
 
     @abstractmethod
     def items(
-        self, generation: int, ids: Sequence[ItemId], columns: Sequence[str]
+        self, generation: int, ids: Sequence[ItemId], columns: Sequence[str], *, timeout: float | None = None
     ) -> tuple[list[ItemId], ItemStatistics]:
-        """Ids and statistics of those of `ids` that have any; none if the generation was replaced meanwhile."""
+        """Ids and statistics of those of `ids` that have any; none if the generation was replaced meanwhile.
+
+        With a timeout, in seconds, the client gives up after about that time.
+        """
 
     @abstractmethod
     def all_items(self, generation: int, columns: Sequence[str]) -> StatisticsLookup:

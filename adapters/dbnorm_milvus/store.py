@@ -456,20 +456,20 @@ class MilvusStore(Store):
         return StatisticsLookup([], columns)
 
     def items(
-        self, generation: int, ids: Sequence[ItemId], columns: Sequence[str]
+        self, generation: int, ids: Sequence[ItemId], columns: Sequence[str], *, timeout: float | None = None
     ) -> tuple[list[ItemId], ItemStatistics]:
         name = self._items_of(generation)
         with self._unless_replaced(name):
             try:
-                rows = self._rows_in_pages(generation, ids)
+                rows = self._rows_in_pages(generation, ids, timeout)
             except MilvusException:  # as a rule it is there and loaded: asking that first would take two requests more
-                rows = self._rows_in_pages(generation, ids) if self._load(name) else []
+                rows = self._rows_in_pages(generation, ids, timeout) if self._load(name) else []
             return items_of(rows, columns)
         return [], ItemStatistics.unknown(0)
 
-    def _rows_in_pages(self, generation: int, ids: Sequence[ItemId]) -> list[Any]:
+    def _rows_in_pages(self, generation: int, ids: Sequence[ItemId], timeout: float | None) -> list[Any]:
         pages = [ids[start : start + _LARGEST_PAGE] for start in range(0, len(ids), _LARGEST_PAGE)]
-        return [row for page in pages for row in self._rows(generation, page, "Bounded")]
+        return [row for page in pages for row in self._rows(generation, page, "Bounded", timeout)]
 
     @contextlib.contextmanager
     def _unless_replaced(self, name: str) -> Iterator[None]:
@@ -480,12 +480,15 @@ class MilvusStore(Store):
             if self.client.has_collection(name):
                 raise
 
-    def _rows(self, generation: int, ids: Sequence[ItemId], consistency_level: str) -> list[Any]:
+    def _rows(
+        self, generation: int, ids: Sequence[ItemId], consistency_level: str, timeout: float | None = None
+    ) -> list[Any]:
         rows = self.client.query(
             self._items_of(generation),
             filter=one_of("item", ids),
             output_fields=sorted(ITEM_FIELDS),
             consistency_level=consistency_level,
+            timeout=timeout,
         )
         return [row for row in rows if row["generation"] == generation]
 

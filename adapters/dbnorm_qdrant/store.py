@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 from uuid import UUID
@@ -199,9 +200,14 @@ class QdrantStore(Store):
             limit = size
 
     def items(
-        self, generation: int, ids: Sequence[ItemId], columns: Sequence[str]
+        self, generation: int, ids: Sequence[ItemId], columns: Sequence[str], *, timeout: float | None = None
     ) -> tuple[list[ItemId], ItemStatistics]:
-        records = self.client.retrieve(self.collection, ids=list(ids), with_payload=[_path(generation)])
+        records = self.client.retrieve(
+            self.collection,
+            ids=list(ids),
+            with_payload=[_path(generation)],
+            timeout=None if timeout is None else math.ceil(timeout),
+        )
         there = [record for record in records if generation_key(generation) in ((record.payload or {}).get(KEY) or {})]
         return [record.id for record in there], item_statistics([r.payload for r in there], generation)[0]
 

@@ -382,7 +382,7 @@ def test_an_exact_search_that_runs_out_of_time_returns_what_it_has(
     inner = inner_of(adapter)
     read, times = inner._store.items, []
 
-    def once(*args: Any) -> Any:
+    def once(*args: Any, **kwargs: Any) -> Any:
         times.append(args)
         return read(*args) if len(times) == 1 else never()
 
@@ -402,7 +402,7 @@ def test_an_exact_search_that_cannot_go_on_returns_what_it_has(
     inner = inner_of(adapter)
     read, times = inner._store.items, []
 
-    def once(*args: Any) -> Any:
+    def once(*args: Any, **kwargs: Any) -> Any:
         times.append(args)
         return read(*args) if len(times) == 1 else lost()
 

@@ -142,7 +142,7 @@ def test_raw_results_count_as_fallbacks_or_as_asked_for(engine: Engine, recorded
 def test_a_search_that_falls_back_when_its_candidates_are_there_counts_as_a_fallback(
     engine: Engine, fitted: str, recorded: Recorded
 ) -> None:
-    def lost(*args: Any) -> Any:
+    def lost(*args: Any, **kwargs: Any) -> Any:
         raise OSError("gone")
 
     adapter = engine.adapter(fitted, cache="lazy")

@@ -32,7 +32,7 @@ class Database:
         self.answers = threading.Event()
         self.answers.set()
 
-    def items(self, generation, ids, columns):
+    def items(self, generation, ids, columns, *, timeout=None):
         self.asked.append(list(ids))
         there = [item for item in ids if item < self.n]
         return there, numbered(item + self.shift for item in there)
@@ -150,8 +150,8 @@ def test_what_is_written_while_the_database_is_read_is_not_overwritten_by_what_t
     name = "all_items" if mode == "all" else "items"
     read = getattr(database, name)
 
-    def read_and_be_overtaken(*args):
-        found = read(*args)
+    def read_and_be_overtaken(*args, **kwargs):
+        found = read(*args, **kwargs)
         cache.put(statistics(revision=revision), [5, N], numbered([20, 21]))
         cache.put(statistics(generation=4), [6], numbered([22]))
         return found
@@ -262,7 +262,7 @@ def test_a_search_does_not_wait_for_everything_longer_than_it_has_time():
 
 def test_what_comes_too_late_is_an_error():
     database, waiting = Database(), threading.Event()
-    database.items = lambda *_: waiting.wait(30)
+    database.items = lambda *_, timeout: waiting.wait(30)
     with pytest.raises(StatisticsTimeoutError, match=r"its timeout of 0\.05 s"):
         find(ItemCache(database, "lazy", PLENTY), [1], deadline=Deadline.after(0.05))
     waiting.set()
@@ -296,3 +296,28 @@ def test_bad_settings():
         ItemCache(Database(), "some", 1)
     with pytest.raises(InvalidParameterError, match="cache_bytes .* got -1"):
         ItemCache(Database(), "all", -1)
+
+
+def test_a_look_up_tells_the_client_how_long_it_may_take():
+    told = []
+
+    class Slow(Database):
+        def items(self, generation, ids, columns, *, timeout=None):
+            told.append(timeout)
+            return super().items(generation, ids, columns)
+
+    find(ItemCache(Slow(), "none", PLENTY), [1])
+    find(ItemCache(Slow(), "none", PLENTY), [1], deadline=Deadline.after(20))
+    assert told[0] is None
+    assert 15 < told[1] <= 20
+
+
+def test_a_client_that_gives_up_when_the_time_is_over_is_late_and_has_not_failed():
+    class GivesUp(Database):
+        def items(self, generation, ids, columns, *, timeout=None):
+            raise OSError("deadline exceeded")
+
+    with pytest.raises(StatisticsTimeoutError):
+        find(ItemCache(GivesUp(), "none", PLENTY), [1], deadline=Deadline.after(0.05))
+    with pytest.raises(OSError, match="exceeded"):
+        find(ItemCache(GivesUp(), "none", PLENTY), [1], deadline=Deadline.after(20))
