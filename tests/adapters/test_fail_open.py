@@ -309,7 +309,7 @@ def test_a_search_without_statistics_of_its_candidates_says_so_when_asked(engine
     collection = engine.create(WORLD.items)
     adapter = engine.adapter(collection, cache="lazy")
     WORLD.fit(adapter)
-    inner_of(adapter)._store.items = lambda generation, ids, columns: ([], ItemStatistics.unknown(0))
+    inner_of(adapter)._store.items = lambda *_, **__: ([], ItemStatistics.unknown(0))
     explained = engine.explain(adapter, QUERY[None], limit=8)
     assert explained.queries[0].method == "raw"
     assert adapter.fallback_reasons == {"uncovered": 1}
@@ -321,7 +321,7 @@ def test_an_iterator_without_statistics_of_its_rows_says_so(milvus_lite: MilvusE
     collection = milvus_lite.create(WORLD.items)
     adapter: Any = milvus_lite.adapter(collection, cache="lazy")
     WORLD.fit(adapter)
-    adapter._store.items = lambda generation, ids, columns: ([], ItemStatistics.unknown(0))
+    adapter._store.items = lambda *_, **__: ([], ItemStatistics.unknown(0))
     raw = milvus_lite.search(milvus_lite.client(), collection, QUERY, limit=8)
     pages = adapter.search_iterator([QUERY.tolist()], batch_size=4, candidates=8)
     assert [hit.id for page in (pages.next(), pages.next()) for hit in page] == [hit.id for hit in raw]
