@@ -356,14 +356,15 @@ class MilvusStore(Store):
             schema=item_schema(self.client, self._primary, columns),
             consistency_level="Bounded",
         )
-        self._make_flat_index(self._items_of(generation), "biases")
-        self.client.load_collection(self._items_of(generation))
+        self._make_flat_index(self._items_of(generation), "biases", wait=False)
+        # a server takes seconds for it, and `_load` waits for what is left of them when rows are first read
+        self.client.load_collection(self._items_of(generation), _async=True)
 
-    def _make_flat_index(self, collection: str, field: str) -> None:
+    def _make_flat_index(self, collection: str, field: str, *, wait: bool = True) -> None:
         index = self.client.prepare_index_params()
         index.add_index(field, index_type="FLAT", metric_type="L2")
         try:
-            self.client.create_index(collection, index)
+            self.client.create_index(collection, index, sync=wait)
         except RpcError:
             # Milvus Lite makes it and then lacks the call by which the async client waits for it
             if not self.client.list_indexes(collection):
@@ -416,6 +417,7 @@ class MilvusStore(Store):
         self, generation: int, flags: Mapping[ItemId, Sequence[str]], *, columns: Sequence[str]
     ) -> None:
         ids = list(flags)
+        self._load(self._items_of(generation))
         self.count_of(self._items_of(generation))  # as in `_scan`: one strong read
         for start in range(0, len(ids), _LOOKUP_BATCH):
             rows = self._rows(generation, ids[start : start + _LOOKUP_BATCH], "Bounded")
