@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
-from typing import TypeAlias
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
 
 import numpy.typing as npt
 
@@ -13,7 +13,7 @@ from dbnorm_vdb.audits.auditing import run_audit
 from dbnorm_vdb.audits.lists import Asked, Subject
 from dbnorm_vdb.audits.report import Audit
 from dbnorm_vdb.audits.verdicts import checked_thresholds
-from dbnorm_vdb.banks import Bank
+from dbnorm_vdb.banks import Bank, check_vectors
 from dbnorm_vdb.current import check_same_vector
 from dbnorm_vdb.errors import EmptyCollectionError, InvalidParameterError, NotFittedError, StatisticsError
 from dbnorm_vdb.explaining import explain_item
@@ -23,8 +23,11 @@ from dbnorm_vdb.parameters import check_count
 from dbnorm_vdb.searching import Explanation
 from dbnorm_vdb.serving import Serving
 from dbnorm_vdb.statistics import CollectionStatistics, ItemId
+from dbnorm_vdb.steps import Each, Steps
 from dbnorm_vdb.store import Hit
 from dbnorm_vdb.writing import Progress, stored_banks
+
+_BATCH = 100
 
 Queries: TypeAlias = Bank | npt.ArrayLike | str | os.PathLike[str]
 
@@ -32,7 +35,6 @@ Queries: TypeAlias = Bank | npt.ArrayLike | str | os.PathLike[str]
 class Inspections(Serving):
     """The part of a collection with DBNorm that looks into it."""
 
-    @abstractmethod
     def nearest(
         self,
         queries: npt.ArrayLike,
@@ -51,8 +53,9 @@ class Inspections(Serving):
             candidates, method, exact: as in the engine's own search.
             with_payload: with the items' payload or fields.
         """
+        found = self._in_batches(False, queries, limit, with_payload, candidates=candidates, method=method, exact=exact)
+        return self._run(self._all_hits(found))
 
-    @abstractmethod
     def nearest_explained(
         self,
         queries: npt.ArrayLike,
@@ -63,6 +66,33 @@ class Inspections(Serving):
         exact: bool = False,
     ) -> list[Explanation]:
         """How the results of `nearest` come about: of each query the hits' ranks and scores, and the certificate."""
+        found = self._in_batches(True, queries, limit, False, candidates=candidates, method=method, exact=exact)
+        return [told for batch in self._run(found) for told in batch.queries]
+
+    def _in_batches(
+        self, explained: bool, queries: npt.ArrayLike, limit: int, with_payload: bool, **options: Any
+    ) -> Steps[list[Any]]:
+        """The results of (q, d) queries, explained or not, some at a time."""
+        info = yield from self._described()
+        vectors = check_vectors(queries, what="queries", dimension=info.dimension)
+        searching = yield from self._search_of_batches(explained, limit, with_payload, options)
+        starts = range(0, len(vectors), _BATCH)
+        found: list[Any] = yield Each([searching(vectors[start : start + _BATCH].tolist()) for start in starts])
+        return found
+
+    def _all_hits(self, searching: Steps[list[Any]]) -> Steps[list[list[Hit]]]:
+        found = yield from searching
+        return [hits for batch in found for hits in self._hits(batch)]
+
+    @abstractmethod
+    def _search_of_batches(
+        self, explained: bool, limit: int, with_payload: bool, options: Mapping[str, Any]
+    ) -> Steps[Callable[[list[list[float]]], Steps[Any]]]:
+        """The engine's own search, for several vectors at once. The vector is described before."""
+
+    @abstractmethod
+    def _hits(self, found: Any) -> list[list[Hit]]:
+        """What that search, not explained, found for each of its vectors, in engine-neutral form."""
 
     def audit(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +19,13 @@ from dbnorm_vdb.caching import DEFAULT_CACHE_BYTES
 from dbnorm_vdb.errors import InvalidTargetError
 from dbnorm_vdb.eventloop import uninterrupted
 from dbnorm_vdb.fallbacks import logger
-from dbnorm_vdb.methods import Method
 from dbnorm_vdb.planning import DEFAULT_STATISTICS_TTL
-from dbnorm_vdb.searching import Explanation
 from dbnorm_vdb.statistics import CollectionStatistics, ItemId, ItemStatistics
 from dbnorm_vdb.stepped import steps_of
-from dbnorm_vdb.steps import Each, Steps, Work
+from dbnorm_vdb.steps import Steps, Work
 from dbnorm_vdb.store import Hit
 from dbnorm_vdb.targets import Target
 
-_BATCH = 100
 _INSERT_BATCH = 1000
 
 
@@ -161,54 +158,21 @@ class MilvusAdapter(MilvusHybridSearches):
             return
         self._items.put(statistics, ids, items)
 
-    def nearest(
-        self,
-        queries: npt.ArrayLike,
-        *,
-        limit: int = 10,
-        candidates: int | None = None,
-        method: str | Method | None = None,
-        exact: bool = False,
-        with_payload: bool = True,
-    ) -> list[list[Hit]]:
-        found = self._in_batches(False, queries, limit, with_payload, candidates=candidates, method=method, exact=exact)
-        return self._run(self._hits(found))
-
-    def nearest_explained(
-        self,
-        queries: npt.ArrayLike,
-        *,
-        limit: int = 10,
-        candidates: int | None = None,
-        method: str | Method | None = None,
-        exact: bool = False,
-    ) -> list[Explanation]:
-        found = self._in_batches(True, queries, limit, False, candidates=candidates, method=method, exact=exact)
-        return [told for batch in self._run(found) for told in batch.queries]
-
-    def _in_batches(
-        self, explained: bool, queries: npt.ArrayLike, limit: int, with_payload: bool, **options: Any
-    ) -> Steps[list[Any]]:
-        """The results of (q, d) queries, explained or not, some at a time."""
-        info = yield from self._described()
-        vectors = check_vectors(queries, what="queries", dimension=info.dimension)
+    def _search_of_batches(
+        self, explained: bool, limit: int, with_payload: bool, options: Mapping[str, Any]
+    ) -> Steps[Callable[[list[list[float]]], Steps[Any]]]:
         fields = (yield Work(lambda: self._store.payload_fields)) if with_payload else [self._store.primary_field]
-        batches = [vectors[start : start + _BATCH].tolist() for start in range(0, len(vectors), _BATCH)]
         searching = steps_of(self.search_explained if explained else self.search)
-        found: list[Any] = yield Each([searching(batch, "", limit, fields, **options) for batch in batches])
-        return found
+        return lambda vectors: searching(vectors, "", limit, fields, **options)
 
-    def _hits(self, searching: Steps[list[Any]]) -> Steps[list[list[Hit]]]:
-        """What was found, in the form that all engines share."""
-        answers = yield from searching
+    def _hits(self, found: Any) -> list[list[Hit]]:
         key = self._store.primary_field
-        found: list[list[Hit]] = []
-        for batch in answers:
-            for hits in batch:
-                payloads = [{name: value for name, value in hit["entity"].items() if name != key} for hit in hits]
-                rows = zip(hits.ids, hits.distances, payloads, strict=True)
-                found.append([Hit(item, distance, payload) for item, distance, payload in rows])
-        return found
+        several: list[list[Hit]] = []
+        for hits in found:
+            payloads = [{name: value for name, value in hit["entity"].items() if name != key} for hit in hits]
+            rows = zip(hits.ids, hits.distances, payloads, strict=True)
+            several.append([Hit(item, distance, payload) for item, distance, payload in rows])
+        return several
 
     def _fold_target(self, name: str) -> MilvusFoldTarget:
         return MilvusFoldTarget(self._store, name)

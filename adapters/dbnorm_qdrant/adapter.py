@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +24,12 @@ from dbnorm_vdb.errors import InvalidParameterError, InvalidTargetError
 from dbnorm_vdb.methods import Method
 from dbnorm_vdb.observing import count_outcomes, count_queries, observed
 from dbnorm_vdb.planning import DEFAULT_STATISTICS_TTL
-from dbnorm_vdb.searching import Candidates, Explanation
+from dbnorm_vdb.searching import Candidates
 from dbnorm_vdb.statistics import CollectionStatistics, ItemId, ItemStatistics
 from dbnorm_vdb.stepped import stepped, steps_of
-from dbnorm_vdb.steps import Each, Steps, done
+from dbnorm_vdb.steps import Steps, done
 from dbnorm_vdb.store import KEY, Hit
 from dbnorm_vdb.targets import Target
-
-_BATCH = 100
 
 
 class QdrantAdapter(QdrantGroups):
@@ -213,51 +211,19 @@ class QdrantAdapter(QdrantGroups):
             completed = batch.model_copy(update={"payloads": [point.payload or {} for point in structs]})
         return completed, (statistics, ids, items)
 
-    def nearest(
-        self,
-        queries: npt.ArrayLike,
-        *,
-        limit: int = 10,
-        candidates: int | None = None,
-        method: str | Method | None = None,
-        exact: bool = False,
-        with_payload: bool = True,
-    ) -> list[list[Hit]]:
-        found = self._in_batches(False, queries, limit, with_payload, candidates=candidates, method=method, exact=exact)
-        return self._run(_hits(found))
-
-    def nearest_explained(
-        self,
-        queries: npt.ArrayLike,
-        *,
-        limit: int = 10,
-        candidates: int | None = None,
-        method: str | Method | None = None,
-        exact: bool = False,
-    ) -> list[Explanation]:
-        found = self._in_batches(True, queries, limit, False, candidates=candidates, method=method, exact=exact)
-        return [told for batch in self._run(found) for told in batch.queries]
-
-    def _in_batches(
-        self, explained: bool, queries: npt.ArrayLike, limit: int, with_payload: bool, **options: Any
-    ) -> Steps[list[Any]]:
-        """The results of (q, d) queries, explained or not, some at a time."""
-        info = yield from self._described()
-        vectors = check_vectors(queries, what="queries", dimension=info.dimension)
-        requests = [
-            models.QueryRequest(query=vector, limit=limit, with_payload=with_payload) for vector in vectors.tolist()
-        ]
-        batches = [requests[start : start + _BATCH] for start in range(0, len(requests), _BATCH)]
+    def _search_of_batches(
+        self, explained: bool, limit: int, with_payload: bool, options: Mapping[str, Any]
+    ) -> Steps[Callable[[list[list[float]]], Steps[Any]]]:
         searching = steps_of(self.query_batch_points_explained if explained else self.query_batch_points)
-        found: list[Any] = yield Each([searching(batch, **options) for batch in batches])
-        return found
+
+        def search(vectors: list[list[float]]) -> Steps[Any]:
+            requests = [models.QueryRequest(query=vector, limit=limit, with_payload=with_payload) for vector in vectors]
+            return searching(requests, **options)
+
+        return (yield from done(search))
+
+    def _hits(self, found: list[models.QueryResponse]) -> list[list[Hit]]:
+        return [[Hit(point.id, point.score, point.payload or {}) for point in response.points] for response in found]
 
     def _fold_target(self, name: str) -> QdrantFoldTarget:
         return QdrantFoldTarget(self._store, name)
-
-
-def _hits(searching: Steps[list[list[models.QueryResponse]]]) -> Steps[list[list[Hit]]]:
-    """What was found, in the form that all engines share."""
-    found = yield from searching
-    responses = [response for batch in found for response in batch]
-    return [[Hit(point.id, point.score, point.payload or {}) for point in one.points] for one in responses]
