@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from dbnorm_vdb.biases import BankBiases, FittedBank, bank_side, item_side
 from dbnorm_vdb.calibration import Calibrator
 from dbnorm_vdb.errors import EmptyCollectionError, InvalidParameterError, UnsupportedMethodError
 from dbnorm_vdb.kernels import BACKENDS, PRECISIONS, SinkhornWeights, learn_weights, make_kernel
-from dbnorm_vdb.kernels.arrays import Reals
+from dbnorm_vdb.kernels.threads import PROCESSORS
 from dbnorm_vdb.methods import Method
 from dbnorm_vdb.parameters import check_beta, check_count, check_finite
 from dbnorm_vdb.statistics import (
@@ -27,10 +28,14 @@ from dbnorm_vdb.statistics import (
     CollectionStatistics,
     Floats,
     ItemId,
+    ItemStatistics,
     Metric,
     NnnStatistics,
     SinkhornStatistics,
 )
+
+STATE_FORMAT = 2
+"""Of `GalleryFit.state`: what an older version has left is not gone on with."""
 
 _QUANTILE_SAMPLE = 65_536
 
@@ -163,24 +168,23 @@ class GalleryFit:
         self._settings = settings
         nearest_k = min(settings.activation_k, expected_items or settings.activation_k)
         self._passes = {
-            name: _BankPass(
-                BankBiases(
-                    settings.fitted(name, bank, log_weights),
-                    metric,
-                    nearest_k=nearest_k,
-                    backend=settings.backend,
-                    precision=settings.precision,
-                    expected_items=expected_items,
-                )
+            name: BankBiases(
+                settings.fitted(name, bank, log_weights),
+                metric,
+                nearest_k=nearest_k,
+                backend=settings.backend,
+                precision=settings.precision,
+                expected_items=expected_items,
             )
             for name, bank in banks.items()
         }
-        query = self._passes["query"].biases.fitted if "query" in banks else None
+        query = self._passes["query"].fitted if "query" in banks else None
         self._calibrator = (
             Calibrator(query, metric, settings.weights(banks)) if query is not None and len(query.bank) > 1 else None
         )
-        columns = [column for one in self._passes.values() for column in one.biases.fitted.columns]
+        columns = [column for one in self._passes.values() for column in one.fitted.columns]
         self._summaries = {column: _Summary() for column in columns}
+        self._near = _NearItems(columns)
         self._dual = _Summary()
         self._count = 0
         self._skipped = 0
@@ -205,10 +209,12 @@ class GalleryFit:
             return usable, {name: np.empty(0) for name in self._summaries}
         items = item_side(vectors, self._metric)
         biases: dict[str, Floats] = {}
-        for bank_pass in self._passes.values():
-            biases.update(bank_pass.page(kept, items))
-        if self._calibrator is not None:
-            self._calibrator.page(items, biases)
+        with PROCESSORS.taken_over():  # for all of it: the library's threads stay busy a while after they have worked
+            for bank in self._passes.values():
+                biases.update(bank.of_items(items))
+            if self._calibrator is not None:
+                self._calibrator.page(items, biases)
+        self._near.page(self._count, kept, biases, list(self._nearest().values()))
         for name, values in biases.items():
             self._summaries[name].add(values, self._count)
         if len(self._passes) == 2:
@@ -216,9 +222,26 @@ class GalleryFit:
         self._count += len(kept)
         return usable, biases
 
+    def activated(self) -> tuple[list[ItemId], ItemStatistics]:
+        """The items that are in some activation set, in the order they came, and their statistics.
+
+        The activation set of a bank: the items among the `activation_k` nearest of at least one of its vectors.
+        """
+        return self._near.items(self._nearest())
+
     def activation_sets(self) -> dict[str, list[ItemId]]:
-        """For each bank, the ids of the items among the `activation_k` nearest of at least one of its vectors."""
-        return {name: bank_pass.activated() for name, bank_pass in self._passes.items()}
+        """The ids of the items of each bank's activation set, in the order they came."""
+        ids, items = self.activated()
+        return {name: [ids[row] for row in np.flatnonzero(items.activated(name))] for name in self._passes}
+
+    def _nearest(self) -> dict[str, npt.NDArray[np.int64]]:
+        """For each bank, the positions of its vectors' nearest items, in no order and some several times."""
+        nearest: dict[str, npt.NDArray[np.int64]] = {}
+        for name, bank in self._passes.items():
+            assert bank.kernel.nearest is not None
+            positions = bank.kernel.nearest.position
+            nearest[name] = positions[positions >= 0]
+        return nearest
 
     def statistics(
         self,
@@ -240,7 +263,10 @@ class GalleryFit:
                 " insert vectors, then fit"
             )
         biases = {name: summary.result() for name, summary in self._summaries.items()}
-        banks = {name: self._bank_statistics(bank_pass, biases[name]) for name, bank_pass in self._passes.items()}
+        sizes = {name: len(np.unique(positions)) for name, positions in self._nearest().items()}
+        banks = {
+            name: self._bank_statistics(bank.fitted, biases[name], sizes[name]) for name, bank in self._passes.items()
+        }
         weighted = None
         if "sinkhorn" in biases:
             sample_size, changes = sinkhorn or (self._count, ())
@@ -276,8 +302,7 @@ class GalleryFit:
             return statistics
         return statistics.model_copy(update={"calibration": self._calibrator.result(statistics)})
 
-    def _bank_statistics(self, bank_pass: _BankPass, bias: BiasSummary) -> BankStatistics:
-        fitted = bank_pass.biases.fitted
+    def _bank_statistics(self, fitted: FittedBank, bias: BiasSummary, activation_size: int) -> BankStatistics:
         return BankStatistics(
             beta=fitted.beta,
             size=len(fitted.bank),
@@ -285,7 +310,7 @@ class GalleryFit:
             source=fitted.bank.source[:200],
             bias=bias,
             activation_k=self._settings.activation_k,
-            activation_size=len(bank_pass.nearest_ids),
+            activation_size=activation_size,
         )
 
     # --- to go on after an interruption ------------------------------------------------------------------------
@@ -295,8 +320,11 @@ class GalleryFit:
         state: dict[str, npt.NDArray[Any]] = {"counts": np.array([self._count, self._skipped])}
         for name, summary in {**self._summaries, "dual": self._dual}.items():
             state |= {f"{name}.{key}": value for key, value in summary.state().items()}
-        for name, bank_pass in self._passes.items():
-            state |= {f"{name}.{key}": value for key, value in bank_pass.state().items()}
+        state |= {f"near.{key}": value for key, value in self._near.state().items()}
+        for name, bank in self._passes.items():
+            nearest = bank.kernel.nearest
+            assert nearest is not None
+            state |= {f"{name}.nearest.similarity": nearest.similarity, f"{name}.nearest.position": nearest.position}
         if self._calibrator is not None:
             state |= {f"calibrator.{key}": value for key, value in self._calibrator.state().items()}
         return state
@@ -309,8 +337,10 @@ class GalleryFit:
         """
         for name, summary in {**self._summaries, "dual": self._dual}.items():
             summary.restore(_under(name, state))
-        for name, bank_pass in self._passes.items():
-            bank_pass.restore(_under(name, state))
+        self._near.restore(_under("near", state))
+        for name, bank in self._passes.items():
+            similarity, position = (state[f"{name}.nearest.{what}"] for what in ("similarity", "position"))
+            bank.kernel.resume(int(state["counts"][0]), similarity, position)
         if self._calibrator is not None:
             self._calibrator.restore(_under("calibrator", state))
         self._count, self._skipped = (int(count) for count in state["counts"])
@@ -368,43 +398,56 @@ class _Summary:
         self.count, self.stride, self.sample = int(count), int(stride), state["sample"]
 
 
-@dataclass
-class _BankPass:
-    """One bank's pass over the gallery: biases, and the items nearest to each of its vectors."""
+class _NearItems:
+    """The items that are nearest to some bank vector: their ids, which the kernels do not know, and their biases.
 
-    biases: BankBiases
-    nearest_ids: dict[int, ItemId] = field(default_factory=dict)
+    Others are let go of from time to time, so that memory is bounded by the banks and a page.
 
-    def page(self, ids: Sequence[ItemId], items: Reals) -> dict[str, Floats]:
-        first = self.biases.kernel.scanned
-        biases = self.biases.of_items(items)
-        self._remember(ids, first)
-        return biases
+    Args:
+        columns: the names of the biases.
+    """
 
-    def _remember(self, ids: Sequence[ItemId], first: int) -> None:
-        """Keep the ids of the items that are nearest to some bank vector, and of no others."""
-        assert self.biases.kernel.nearest is not None
-        nearest = set(self.biases.kernel.nearest.position.ravel().tolist())
-        kept = {position: item for position, item in self.nearest_ids.items() if position in nearest}
-        kept.update((position, ids[position - first]) for position in nearest if position >= first)
-        self.nearest_ids = kept
+    def __init__(self, columns: Sequence[str]) -> None:
+        self._columns = columns
+        self._positions = np.empty(0, dtype=np.int64)
+        self._ids: list[ItemId] = []
+        self._biases = np.empty((0, len(columns)))
 
-    def activated(self) -> list[ItemId]:
-        return [self.nearest_ids[position] for position in sorted(self.nearest_ids)]
+    def page(
+        self,
+        first: int,
+        ids: Sequence[ItemId],
+        biases: Mapping[str, Floats],
+        nearest: Sequence[npt.NDArray[np.int64]],
+    ) -> None:
+        """Take in those items of a page, which begins at position `first`, that are now among the nearest."""
+        new = np.unique(np.concatenate([positions[positions >= first] for positions in nearest])) - first
+        self._positions = np.concatenate([self._positions, new + first])
+        self._ids += [ids[row] for row in new.tolist()]
+        self._biases = np.concatenate([self._biases, np.stack([biases[name][new] for name in self._columns], axis=1)])
+        if len(self._ids) > 2 * sum(map(len, nearest)):
+            self._keep(np.isin(self._positions, np.concatenate(nearest)))
+
+    def _keep(self, rows: Booleans) -> None:
+        self._positions, self._biases = self._positions[rows], self._biases[rows]
+        self._ids = list(compress(self._ids, rows.tolist()))
+
+    def items(self, nearest: Mapping[str, npt.NDArray[np.int64]]) -> tuple[list[ItemId], ItemStatistics]:
+        """Ids and statistics of the nearest ones, in the order of their positions."""
+        self._keep(np.isin(self._positions, np.concatenate(list(nearest.values()))))
+        items = ItemStatistics.of_biases(len(self._ids), dict(zip(self._columns, self._biases.T, strict=True)))
+        for name, positions in nearest.items():
+            items.activated(name)[:] = np.isin(self._positions, positions)
+        return list(self._ids), items
 
     def state(self) -> dict[str, npt.NDArray[Any]]:
-        kernel = self.biases.kernel
-        assert kernel.nearest is not None
-        ids = json.dumps([item if isinstance(item, int) else str(item) for item in self.nearest_ids.values()])
+        ids = json.dumps([item if isinstance(item, int) else str(item) for item in self._ids])
         return {
-            "scanned": np.array(kernel.scanned),
-            "similarity": kernel.nearest.similarity,
-            "position": kernel.nearest.position,
-            "nearest": np.array(list(self.nearest_ids), dtype=np.int64),
-            "nearest_ids": np.frombuffer(ids.encode(), dtype=np.uint8),
+            "positions": self._positions,
+            "ids": np.frombuffer(ids.encode(), dtype=np.uint8),
+            "biases": self._biases,
         }
 
     def restore(self, state: Mapping[str, npt.NDArray[Any]]) -> None:
-        self.biases.kernel.resume(int(state["scanned"]), state["similarity"], state["position"])
-        ids = json.loads(state["nearest_ids"].tobytes())
-        self.nearest_ids = dict(zip(state["nearest"].tolist(), ids, strict=True))
+        self._positions, self._biases = state["positions"], state["biases"]
+        self._ids = json.loads(state["ids"].tobytes())

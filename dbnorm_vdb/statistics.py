@@ -431,6 +431,13 @@ class ItemStatistics:
         column: Booleans = getattr(self, f"{bank}_activated")
         return column
 
+    def activation_sets(self) -> list[tuple[str, ...]]:
+        """For each item, the banks in whose activation set it is."""
+        return [
+            tuple(bank for bank, there in zip(BANKS, flags, strict=True) if there)
+            for flags in zip(*(self.activated(bank).tolist() for bank in BANKS), strict=True)
+        ]
+
     def _columns(self) -> tuple[npt.NDArray[Any], ...]:
         return (
             self.query_bias,

@@ -211,9 +211,16 @@ class Store(ABC):
 
     @abstractmethod
     def write_activation(
-        self, generation: int, flags: Mapping[ItemId, Sequence[str]], *, columns: Sequence[str]
+        self, generation: int, ids: Sequence[ItemId], items: ItemStatistics, *, columns: Sequence[str]
     ) -> None:
-        """Set the activation sets that items belong to, once their biases are written."""
+        """Set the activation sets that n items belong to, once their biases are written.
+
+        Args:
+            generation: under which.
+            ids: of the n items.
+            items: their activation sets, and their biases as they are written; all NaN if they are not known.
+            columns: the biases that the generation has.
+        """
 
     @abstractmethod
     def write_checkpoint(self, generation: int, number: int, data: bytes) -> None:

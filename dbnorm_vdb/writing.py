@@ -19,7 +19,7 @@ from dbnorm_vdb.banks import Bank, Vectors, sample_key, usable_vectors
 from dbnorm_vdb.bounds import bounds_beyond
 from dbnorm_vdb.checkpoint import Checkpoint
 from dbnorm_vdb.errors import InvalidParameterError, StatisticsError
-from dbnorm_vdb.fitting import FitSettings, GalleryFit, learn_sinkhorn
+from dbnorm_vdb.fitting import STATE_FORMAT, FitSettings, GalleryFit, learn_sinkhorn
 from dbnorm_vdb.ledger import Ledger
 from dbnorm_vdb.methods import Method
 from dbnorm_vdb.parameters import check_count
@@ -139,7 +139,7 @@ class GalleryWriter:
             version=__version__,
             sinkhorn=sinkhorn,
         ).model_copy(update={"absent_count": max(0, count - done)})
-        self._store.write_activation(self._generation, _flags(gallery.activation_sets()), columns=columns)
+        self._store.write_activation(self._generation, *gallery.activated(), columns=columns)
         self._ledger.renew(self._claim)
         return statistics
 
@@ -243,10 +243,7 @@ class GalleryWriter:
                 done += len(page.ids)
                 self._report("items", min(done, count), count)
             writer.wait()
-        wanted = _flags(gallery.activation_sets())
-        changes = {item: wanted.get(item, ()) for item in {**wanted, **flagged}}
-        changes = {item: sets for item, sets in changes.items() if sets != flagged.get(item, ())}
-        self._store.write_activation(self._generation, changes, columns=columns)
+        self._store.write_activation(self._generation, *_changes(flagged, *gallery.activated()), columns=columns)
         removed = self._store.discard_orphans(self._generation)
         fresh = gallery.statistics(
             generation=self._generation, vector=active.vector, dimension=active.dimension, version=__version__
@@ -267,8 +264,7 @@ class GalleryWriter:
         old.fill([row_of[item] for item in found], stored)
         for bank in BANKS:
             new.activated(bank)[:] = old.activated(bank)
-        for row in np.flatnonzero(old.query_activated | old.gallery_activated).tolist():
-            flagged[ids[row]] = tuple(bank for bank in BANKS if old.activated(bank)[row])
+        flagged.update((item, sets) for item, sets in zip(ids, old.activation_sets(), strict=True) if sets)
         same = [
             np.isclose(old.bias(name), new.bias(name), rtol=BIAS_TOLERANCE, atol=BIAS_TOLERANCE) for name in columns
         ]
@@ -304,6 +300,7 @@ def work_key(info: VectorInfo, banks: Mapping[str, Bank], settings: FitSettings,
         "method": settings.method.value,
         "activation_k": settings.activation_k,
         "precision": settings.precision,
+        "state": STATE_FORMAT,
     }
     if settings.method is Method.SINKHORN:
         what["sinkhorn"] = (settings.iterations, settings.sample_size, seed)
@@ -349,13 +346,16 @@ def _kept(ids: Sequence[ItemId], usable: Booleans) -> list[ItemId]:
     return [item for item, use in zip(ids, usable, strict=True) if use]
 
 
-def _flags(members: Mapping[str, Sequence[ItemId]]) -> dict[ItemId, tuple[str, ...]]:
-    """The activation sets of each item that is in any."""
-    flags: dict[ItemId, tuple[str, ...]] = {}
+def _changes(
+    stored: Mapping[ItemId, tuple[str, ...]], ids: Sequence[ItemId], items: ItemStatistics
+) -> tuple[list[ItemId], ItemStatistics]:
+    """The items whose stored activation sets are not those that `items` are in now, or not only those."""
+    wanted = dict(zip(ids, items.activation_sets(), strict=True))
+    changed = [item for item in {**wanted, **stored} if wanted.get(item, ()) != stored.get(item, ())]
+    flags = ItemStatistics.unknown(len(changed))
     for bank in BANKS:
-        for item in members.get(bank, ()):
-            flags[item] = (*flags.get(item, ()), bank)
-    return flags
+        flags.activated(bank)[:] = [bank in wanted.get(item, ()) for item in changed]
+    return changed, flags
 
 
 def _refreshed(active: CollectionStatistics, fresh: CollectionStatistics) -> CollectionStatistics:

@@ -105,7 +105,8 @@ class MilvusStore(Store):
     def lite(self) -> bool:
         """Whether this is Milvus Lite, which returns other fields unasked, and breaks ties otherwise, than a server."""
         if self._lite is None:
-            self._lite = "lite" in str(self.client.get_server_version())
+            # "milvus_lite-3.2.2"; the wheel of the real server says "v2.3.5-lite"
+            self._lite = str(self.client.get_server_version()).startswith("milvus_lite")
         return self._lite
 
     # --- reading -----------------------------------------------------------------------------------------------
@@ -414,18 +415,24 @@ class MilvusStore(Store):
             write(self._items_of(generation), rows[start : start + size])
 
     def write_activation(
-        self, generation: int, flags: Mapping[ItemId, Sequence[str]], *, columns: Sequence[str]
+        self, generation: int, ids: Sequence[ItemId], items: ItemStatistics, *, columns: Sequence[str]
     ) -> None:
-        ids = list(flags)
+        if not items.known().all():
+            ids, items = self._with_stored_biases(generation, ids, items, columns)
+        self.write_items(generation, ids, items, columns=columns, replace=True)
+
+    def _with_stored_biases(
+        self, generation: int, ids: Sequence[ItemId], items: ItemStatistics, columns: Sequence[str]
+    ) -> tuple[list[ItemId], ItemStatistics]:
+        """Those of the items that are stored: with these activation sets, and the biases that are stored."""
         self._load(self._items_of(generation))
         self.count_of(self._items_of(generation))  # as in `_scan`: one strong read
-        for start in range(0, len(ids), _LOOKUP_BATCH):
-            rows = self._rows(generation, ids[start : start + _LOOKUP_BATCH], "Bounded")
-            if rows:
-                found, items = items_of(rows, columns)
-                for bank in BANKS:
-                    items.activated(bank)[:] = [bank in flags[item] for item in found]
-                self.write_items(generation, found, items, columns=columns, replace=True)
+        found, stored = items_of(self._rows_in_pages(generation, ids, None), columns)
+        row_of = {item: row for row, item in enumerate(ids)}
+        rows = [row_of[item] for item in found]
+        for bank in BANKS:
+            stored.activated(bank)[:] = items.activated(bank)[rows]
+        return found, stored
 
     def write_checkpoint(self, generation: int, number: int, data: bytes) -> None:
         zeros = [0.0] * self.describe().dimension

@@ -317,15 +317,17 @@ class QdrantStore(Store):
         )
 
     def write_activation(
-        self, generation: int, flags: Mapping[ItemId, Sequence[str]], *, columns: Sequence[str]
+        self, generation: int, ids: Sequence[ItemId], items: ItemStatistics, *, columns: Sequence[str]
     ) -> None:
+        sets = dict(zip(ids, items.activation_sets(), strict=True))
+
         def operations(batch: list[ItemId]) -> list[Any]:
             alike: dict[tuple[str, ...], list[ItemId]] = {}
             for item in batch:
-                alike.setdefault((*flags[item],), []).append(item)
+                alike.setdefault(sets[item], []).append(item)
             return [_set_payload(_path(generation), {"activated": [*banks]}, ids) for banks, ids in alike.items()]
 
-        self._set_payloads(list(flags), operations, self.batch_size)
+        self._set_payloads(ids, operations, self.batch_size)
 
     def write_checkpoint(self, generation: int, number: int, data: bytes) -> None:
         zeros = [0.0] * self.describe().dimension

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
-from typing import Any, ClassVar
+from threading import Lock
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,9 @@ from dbnorm_vdb.kernels.nearest import NearestItems
 from dbnorm_vdb.kernels.terms import Term, make_terms
 
 __all__ = ["BankKernel", "Floats", "Reals"]
+
+Step: TypeAlias = Callable[[Reals, int], Floats]
+"""What is done with a block of items, and its place among those that are streamed."""
 
 # exp(x) of |x| <= 70, summed over 1e8 terms, neither overflows nor reaches the subnormal numbers of float32.
 SAFE_EXPONENT = 70.0
@@ -70,7 +74,8 @@ class BankKernel(ABC):
         self._columns: Array = None
         self._placed_terms: list[Term] = []
         self._placed_offsets: Array = None
-        self._buffers: list[Array] = []
+        self._spare: list[_Workspace] = []
+        self._merging = Lock()
 
     def scan(self, items: Reals) -> Floats:
         """Log partitions (k, n) of the next `items` (n, d), one row for each beta.
@@ -78,9 +83,13 @@ class BankKernel(ABC):
         With `largest_k` there is one more row: the mean of the largest similarities of each item.
         """
         parts = [np.empty((len(self.betas) + (self.largest_k > 0), 0))]
-        for part in self._stream(items, lambda: self.blocks.items_keeping(self.largest_k), self._scan_block):
-            parts.append(part)
-            self.scanned += part.shape[1]
+        first = self.scanned
+        parts += self._stream(
+            items,
+            lambda: self.blocks.items_keeping(self.largest_k),
+            lambda block, start: self._scan_block(block, first + start),
+        )
+        self.scanned += len(items)
         return np.concatenate(parts, axis=1)
 
     def resume(self, scanned: int, similarity: Reals, position: npt.NDArray[np.int64]) -> None:
@@ -109,7 +118,7 @@ class BankKernel(ABC):
         """
         votes = np.full(len(self._bank), -np.inf)
         blocks = self._stream(
-            items, lambda: self.blocks.items_for(len(self._bank)), lambda block: self._vote_block(block, log_weights)
+            items, lambda: self.blocks.items_for(len(self._bank)), lambda block, _: self._vote_block(block, log_weights)
         )
         for part in blocks:
             votes = np.logaddexp(votes, part)
@@ -117,33 +126,38 @@ class BankKernel(ABC):
 
     # --- the arithmetic of one block ---------------------------------------------------------------------------
 
-    def _scan_block(self, items: Reals) -> Floats:
-        """Log partitions (k, n) of at most `blocks.items` items, and the row of `largest_k`."""
+    def _scan_block(self, items: Reals, position: int) -> Floats:
+        """Log partitions (k, n) of a block of items, the first of them at `position`, and the row of `largest_k`."""
         xp, dtype = self.xp, self._bank.dtype
         shifted = self._needs_shift(items)
         block = self._scaled(items)
         sums = [self._put(np.zeros((len(term.rows), len(items)))) for term in self._terms]
         shifts = [self._put(np.full(len(items), -np.inf if shifted else 0, dtype)) for _ in self._terms]
         largest: Array = None
-        for columns in self._bank_blocks():
-            products, spare = self._views(len(items), columns.stop - columns.start)
-            self._multiply(block, self._columns[:, columns], products)
-            self._keep_nearest(products, columns)
-            if self.largest_k:
-                largest = self._keep_largest(largest, products, spare, columns)
-            for i, term in enumerate(self._placed_terms):
-                exponents, out = products, products if i + 1 == len(self._placed_terms) else spare
-                if term.beta != self._beta:
-                    exponents = xp.multiply(exponents, term.beta / self._beta, out=out)
-                if term.addend is not None:
-                    exponents = xp.add(exponents, term.addend[columns], out=out)
-                if shifted:
-                    shift = xp.maximum(shifts[i], xp.amax(exponents, axis=1))
-                    sums[i] *= xp.exp(shifts[i] - shift)
-                    shifts[i] = shift
-                    exponents = xp.subtract(exponents, shift[:, None], out=out)
-                xp.exp(exponents, out=out)
-                sums[i] += xp.stack([xp.matmul(out, factors[columns]) for factors in term.factors])
+        with self._workspace() as work:
+            for columns in self._bank_blocks():
+                shape = (len(items), columns.stop - columns.start)
+                products = work.products(*shape)
+                self._multiply(block, self._columns[:, columns], products)
+                self._keep_nearest(products, columns, position)
+                if self.largest_k:
+                    ranked = products
+                    if self._placed_offsets is not None:
+                        ranked = xp.add(products, self._placed_offsets[columns], out=work.spare(*shape))
+                    largest = self._keep_largest(largest, ranked)
+                for i, term in enumerate(self._placed_terms):
+                    exponents, out = products, products if i + 1 == len(self._placed_terms) else work.spare(*shape)
+                    if term.beta != self._beta:
+                        exponents = xp.multiply(exponents, term.beta / self._beta, out=out)
+                    if term.addend is not None:
+                        exponents = xp.add(exponents, term.addend[columns], out=out)
+                    if shifted:
+                        shift = xp.maximum(shifts[i], xp.amax(exponents, axis=1))
+                        sums[i] *= xp.exp(shifts[i] - shift)
+                        shifts[i] = shift
+                        exponents = xp.subtract(exponents, shift[:, None], out=out)
+                    xp.exp(exponents, out=out)
+                    sums[i] += xp.stack([xp.matmul(out, factors[columns]) for factors in term.factors])
         result = np.empty((len(self.betas), len(items)))
         for term, shift, total in zip(self._terms, shifts, sums, strict=True):
             result[term.rows] = self._take(shift + xp.log(total))
@@ -155,8 +169,12 @@ class BankKernel(ABC):
 
     def _vote_block(self, items: Reals, log_weights: Floats) -> Floats:
         """Log votes (m,) of some items, all of the bank at once."""
+        shape = (len(items), len(self._bank))
+        with self._workspace() as work:
+            return self._votes(items, log_weights, work.products(*shape), work.spare(*shape))
+
+    def _votes(self, items: Reals, log_weights: Floats, exponents: Array, shares: Array) -> Floats:
         xp = self.xp
-        exponents, shares = self._views(len(items), len(self._bank))
         self._multiply(self._scaled(items), self._columns, exponents)
         exponents += self._put(log_weights.astype(self._bank.dtype))
         exponents -= xp.amax(exponents, axis=1)[:, None]
@@ -171,20 +189,19 @@ class BankKernel(ABC):
             result[faint] = self._take(shift + xp.log(xp.exp(logarithms - shift).sum(axis=0)))
         return result
 
-    def _keep_nearest(self, products: Array, columns: slice) -> None:
+    def _keep_nearest(self, products: Array, columns: slice, position: int) -> None:
         if self.nearest is None:
             return
         # dividing what is compared, and not what it is compared with, keeps equal similarities equal
         best = self._take(self.xp.amax(products, axis=0)) / self._scale
-        rows = np.flatnonzero(best > self.nearest.similarity[columns, -1])
+        rows = np.flatnonzero(best >= self.nearest.similarity[columns, -1])
         if len(rows):
-            block = self._gather(products, rows)
-            self.nearest.merge(rows + columns.start, block / self._scale, self.scanned)
+            block = self._gather(products, rows) / self._scale
+            with self._merging:
+                self.nearest.merge(rows + columns.start, block, position)
 
-    def _keep_largest(self, kept: Array, products: Array, spare: Array, columns: slice) -> Array:
+    def _keep_largest(self, kept: Array, products: Array) -> Array:
         """The largest products (n, at most `largest_k`) of each item, among those kept so far and a block's."""
-        if self._placed_offsets is not None:
-            products = self.xp.add(products, self._placed_offsets[columns], out=spare)
         largest = self._largest(products, min(self.largest_k, products.shape[1]))
         if kept is not None:
             both = self.xp.concatenate([kept, largest], axis=1)
@@ -193,7 +210,7 @@ class BankKernel(ABC):
 
     # --- blocks and memory -------------------------------------------------------------------------------------
 
-    def _stream(self, items: Reals, size: Callable[[], int], step: Callable[[Reals], Floats]) -> Iterator[Floats]:
+    def _stream(self, items: Reals, size: Callable[[], int], step: Step) -> Iterator[Floats]:
         """`step` of each block of `size()` items. A block that runs out of memory is done again after a retreat."""
         start = 0
         while start < len(items):
@@ -202,7 +219,7 @@ class BankKernel(ABC):
                 with self._session():
                     self._place()
                     block = items[start : start + size()]
-                    part = step(block)
+                    part = step(block, start)
             except self.out_of_memory as error:
                 self.nearest = before
                 self._retreat(error)
@@ -225,13 +242,12 @@ class BankKernel(ABC):
             self._placed_offsets = None if self._offsets is None else self._put(self._offsets.astype(dtype))
             self._columns = self._put_bank(self._bank).T
 
-    def _views(self, n: int, m: int) -> tuple[Array, Array]:
-        """Two (n, m) arrays, reused throughout."""
-        if not self._buffers or len(self._buffers[0]) < n * m:
-            self._buffers = []
-            self._buffers = [self._empty(n * m) for _ in range(2)]
-        first, second = (buffer[: n * m].reshape(n, m) for buffer in self._buffers)
-        return first, second
+    @contextmanager
+    def _workspace(self) -> Iterator[_Workspace]:
+        """Memory for a block, reused throughout; each thread has its own."""
+        work = self._spare.pop() if self._spare else _Workspace(self._empty)
+        yield work
+        self._spare.append(work)
 
     def _bank_blocks(self) -> Iterator[slice]:
         for start in range(0, len(self._bank), self.blocks.bank):
@@ -287,6 +303,28 @@ class BankKernel(ABC):
     def _retreat(self, error: Exception) -> None:
         """Go on with less memory, or raise `error`."""
         raise error
+
+
+class _Workspace:
+    """Two arrays as large as was needed so far, the second only if it was."""
+
+    def __init__(self, empty: Callable[[int], Array]) -> None:
+        self._empty = empty
+        self._buffers: list[Array] = [empty(0), empty(0)]
+
+    def products(self, n: int, m: int) -> Array:
+        """The first, as (n, m)."""
+        return self._rows(0, n, m)
+
+    def spare(self, n: int, m: int) -> Array:
+        """The second, as (n, m)."""
+        return self._rows(1, n, m)
+
+    def _rows(self, which: int, n: int, m: int) -> Array:
+        if len(self._buffers[which]) < n * m:
+            self._buffers[which] = None  # let go of it first
+            self._buffers[which] = self._empty(n * m)
+        return self._buffers[which][: n * m].reshape(n, m)
 
 
 def _largest_norm(vectors: Reals) -> float:

@@ -32,17 +32,16 @@ class NearestItems:
     def merge(self, bank_rows: npt.NDArray[np.int64], block: Reals, first_position: int) -> None:
         """Take in the similarities `block` (len(bank_rows), items) of items at `first_position` and after.
 
-        Only what beats the worst of those kept so far is looked at, which soon is little.
+        Only what comes up to the worst of those kept so far is looked at, which soon is little. Blocks may come in any
+        order.
         """
         k = self.position.shape[1]
         if k == 1:
-            best = block.argmax(axis=1)
-            self.similarity[bank_rows, 0] = block[np.arange(len(block)), best]
-            self.position[bank_rows, 0] = first_position + best
+            self._merge_best(bank_rows, block, first_position)
             return
         n = block.shape[1]
         least = self.similarity[bank_rows, -1:]
-        entering = block > least
+        entering = block >= least
         if np.isneginf(least).any() and n > k:  # at first everything would enter
             entering &= block >= np.partition(block, n - k, axis=1)[:, n - k, None]
         rows, items = np.nonzero(entering)  # by bank vector, then in scan order
@@ -53,6 +52,15 @@ class NearestItems:
         similarity[:, :k], position[:, :k] = self.similarity[bank_rows], self.position[bank_rows]
         similarity[rows, slots] = block[rows, items]
         position[rows, slots] = first_position + items
-        keep = np.argsort(-similarity, axis=1, kind="stable")[:, :k]
+        keep = np.lexsort((position, -similarity), axis=1)[:, :k]
         self.similarity[bank_rows] = np.take_along_axis(similarity, keep, axis=1)
         self.position[bank_rows] = np.take_along_axis(position, keep, axis=1)
+
+    def _merge_best(self, bank_rows: npt.NDArray[np.int64], block: Reals, first_position: int) -> None:
+        """The same where one is kept."""
+        best = block.argmax(axis=1)
+        similarity, position = block[np.arange(len(block)), best], first_position + best
+        kept, kept_position = self.similarity[bank_rows, 0], self.position[bank_rows, 0]
+        nearer = (similarity > kept) | ((similarity == kept) & (position < kept_position))
+        self.similarity[bank_rows[nearer], 0] = similarity[nearer]
+        self.position[bank_rows[nearer], 0] = position[nearer]

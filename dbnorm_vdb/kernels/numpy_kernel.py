@@ -2,23 +2,42 @@
 
 from __future__ import annotations
 
-from math import isqrt
+from collections.abc import Callable, Iterator
+from math import ceil, isqrt
 from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from dbnorm_vdb.kernels.arrays import Reals
-from dbnorm_vdb.kernels.base import BankKernel
+from dbnorm_vdb.kernels.arrays import Floats, Reals
+from dbnorm_vdb.kernels.base import BankKernel, Step
+from dbnorm_vdb.kernels.threads import PROCESSORS
 
 # In groups smaller than this, looking for the best groups first costs more than it saves.
 _SMALLEST_GROUP = 4
+
+# Blocks of fewer items make poor products.
+_SMALLEST_BLOCK = 64
 
 
 class NumpyKernel(BankKernel):
     """The arithmetic in numpy."""
 
     xp: ClassVar[Any] = np
+
+    def _stream(self, items: Reals, size: Callable[[], int], step: Step) -> Iterator[Floats]:
+        if len(items) < 2 * _SMALLEST_BLOCK:
+            yield from super()._stream(items, size, step)
+            return
+        with PROCESSORS.taken_over() as (count, threads):
+            if threads is None:
+                yield from super()._stream(items, size, step)
+                return
+            self._place()
+            side_by_side = min(count, len(items) // _SMALLEST_BLOCK)
+            rounds = ceil(len(items) / (side_by_side * size()))
+            block = ceil(len(items) / (side_by_side * rounds))  # all alike, so that no thread waits for another
+            yield from threads.map(lambda start: step(items[start : start + block], start), range(0, len(items), block))
 
     def _put(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
         return array

@@ -86,7 +86,7 @@ class TorchKernel(BankKernel):
 
     def _retreat(self, error: Exception) -> None:
         smaller = self.blocks.halved() if self._columns is not None else None  # the bank itself did not fit
-        self._buffers = []
+        self._spare = []
         if smaller is not None:
             self.blocks = smaller
             _logger.warning(
