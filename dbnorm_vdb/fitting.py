@@ -37,6 +37,9 @@ from dbnorm_vdb.statistics import (
 STATE_FORMAT = 2
 """Of `GalleryFit.state`: what an older version has left is not gone on with."""
 
+_PAGE_NUMBERS = 1 << 20
+_LARGEST_PAGE = 4096
+
 _QUANTILE_SAMPLE = 65_536
 
 
@@ -53,7 +56,7 @@ class FitSettings:
         sample_size: how many items `sinkhorn` learns its bank weights on, at most.
         nnn_alpha: weight of the bias of `nnn`.
         nnn_k: how many largest similarities to the query bank it is the mean of.
-        page_size: items read and computed at a time.
+        page_size: items read and computed at a time; None for about a million numbers, at most 4096 items.
         backend: "numpy", "torch" or "auto".
         precision: of the matrix product: "float32", or on torch "tf32" or "bfloat16".
     """
@@ -66,7 +69,7 @@ class FitSettings:
     sample_size: int = 50_000
     nnn_alpha: float = 0.5
     nnn_k: int = 10
-    page_size: int = 1000
+    page_size: int | None = None
     backend: str = "auto"
     precision: str = "float32"
 
@@ -74,8 +77,10 @@ class FitSettings:
         check_beta(self.query_beta, what="query_beta")
         check_beta(self.gallery_beta, what="gallery_beta")
         check_finite(self.nnn_alpha, what="nnn_alpha")
-        for name in ("activation_k", "iterations", "sample_size", "nnn_k", "page_size"):
+        for name in ("activation_k", "iterations", "sample_size", "nnn_k"):
             check_count(getattr(self, name), what=name)
+        if self.page_size is not None:
+            check_count(self.page_size, what="page_size")
         for name, known in (("backend", BACKENDS), ("precision", PRECISIONS)):
             if getattr(self, name) not in known:
                 raise InvalidParameterError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
@@ -93,6 +98,10 @@ class FitSettings:
         """Raise, before anything is written, if the backend is not there or cannot compute in that precision."""
         dtype = np.float64 if metric is Metric.EUCLIDEAN else np.float32
         make_kernel(np.ones((1, 1), dtype), [1.0], backend=self.backend, precision=self.precision)
+
+    def items_at_a_time(self, dimension: int) -> int:
+        """The size of a page of vectors of that dimension."""
+        return self.page_size or max(1, min(_LARGEST_PAGE, _PAGE_NUMBERS // dimension))
 
     def beta(self, bank: str) -> float:
         """The inverse temperature of a bank, "query" or "gallery"."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import time
+from functools import partial
+from operator import sub
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -21,8 +23,9 @@ from dbnorm_vdb.inspections import Inspections
 from dbnorm_vdb.ledger import unfinished
 from dbnorm_vdb.methods import Method
 from dbnorm_vdb.parameters import check_count
+from dbnorm_vdb.pipeline import side_by_side
 from dbnorm_vdb.statistics import CollectionStatistics, FitClaim, ItemStatistics
-from dbnorm_vdb.store import VectorInfo
+from dbnorm_vdb.store import Page, VectorInfo
 from dbnorm_vdb.summaries import FitSummary, RefreshSummary, in_words
 from dbnorm_vdb.validation import DEFAULT_MEASURE, Validation, ValidationInput, concerns
 from dbnorm_vdb.writing import Execution, GalleryWriter, Progress, sample_vectors, stored_banks, work_key
@@ -51,7 +54,7 @@ class Generations(Inspections):
         nnn_alpha: float = 0.5,
         nnn_k: int = 10,
         seed: int = 0,
-        page_size: int = 1000,
+        page_size: int | None = None,
         batch_size: int | None = None,
         max_items_per_second: float | None = None,
         backend: str = "auto",
@@ -86,7 +89,7 @@ class Generations(Inspections):
             nnn_alpha: weight of the bias of `nnn`; 0.5 is CSLS.
             nnn_k: the bias of `nnn` is the mean of this many largest similarities to the query bank (all, if fewer).
             seed: of the samples drawn for `sinkhorn`, and when `gallery_bank` is a number.
-            page_size: items read and computed at a time.
+            page_size: items read and computed at a time; None for about a million numbers, at most 4096 items.
             batch_size: items in one write request; None for what suits the engine.
             max_items_per_second: for a database that is busy: the pace, on average. None: as fast as it goes.
             backend: "numpy", "torch" or "auto".
@@ -127,7 +130,7 @@ class Generations(Inspections):
         settings.check_backend(info.metric)
         state = self._ledger.read()
         check_same_vector(state.active, info, self._store.collection, fitting=True)
-        count = self._count_items(info)
+        count, first = self._peek(info, execution.page_size(settings.items_at_a_time(info.dimension)))
         banks = self._load_banks(query_bank, gallery_bank, info, seed)
         guard = None
         if validation is not None:
@@ -142,9 +145,10 @@ class Generations(Inspections):
         try:
             active = self._ledger.read().active
             if checkpoint is None and (state.writing or (not active and self._store.has_companions())):
+                self._ledger.settle(claim)
                 self._store.discard_generations(keep=active.generation if active else None)
             writer = GalleryWriter(self._store, self._ledger, info, claim, settings, execution)
-            statistics = writer.write(banks, count, checkpoint, seed)
+            statistics = writer.write(banks, count, seed, checkpoint or first)
             if guard:
                 statistics = self._judged(statistics, guard, banks.get("query"), claim, execution)
             activated = force or statistics.verdict is None or statistics.verdict.passed
@@ -155,7 +159,8 @@ class Generations(Inspections):
         missing = 0
         if activated:
             self._remember(statistics)
-            missing = max(0, self._store.count() - self._store.count_fitted(claim.generation, just_written=True))
+            fitted = partial(self._store.count_fitted, claim.generation, just_written=True)
+            missing = max(0, sub(*side_by_side(self._store.count, fitted, threaded=self._store.concurrent)))
         useless = active if activated else statistics
         self._clean_up(claim, useless.generation if useless else None)
         self._warn_of(statistics, activated=activated)
@@ -204,7 +209,7 @@ class Generations(Inspections):
     def refresh(
         self,
         *,
-        page_size: int = 1000,
+        page_size: int | None = None,
         batch_size: int | None = None,
         max_items_per_second: float | None = None,
         backend: str = "auto",
@@ -217,7 +222,7 @@ class Generations(Inspections):
         bank weights of `sinkhorn` stay as they were learned). Searches go on meanwhile.
 
         Args:
-            page_size: items read and computed at a time.
+            page_size: items read and computed at a time; None for about a million numbers, at most 4096 items.
             batch_size: items in one write request; None for what suits the engine.
             max_items_per_second: the pace, on average; None for as fast as it goes.
             backend: "numpy", "torch" or "auto".
@@ -231,9 +236,8 @@ class Generations(Inspections):
         """
         started = time.monotonic()
         execution = Execution.of(batch_size, max_items_per_second, progress)
-        check_count(page_size, what="page_size")
         info = self._store.describe(fresh=True)
-        FitSettings(backend=backend).check_backend(info.metric)
+        FitSettings(page_size=page_size, backend=backend).check_backend(info.metric)
         if self._ledger.active() is None:
             raise NotFittedError(f"collection {self._store.collection!r} has no statistics to refresh; call fit()")
         count = self._count_items(info)
@@ -263,6 +267,7 @@ class Generations(Inspections):
         state = self._ledger.read()
         claim = self._ledger.claim(generation=state.active.generation if state.active else None)
         try:
+            self._ledger.settle(claim)
             active = self._ledger.active()
             if active is None or active.generation != claim.generation:
                 raise NotFittedError(f"collection {self._store.collection!r} was fitted anew just now; refresh again")
@@ -288,15 +293,20 @@ class Generations(Inspections):
 
     def _count_items(self, info: VectorInfo) -> int:
         """How many items there are; EmptyCollectionError if none, or none that has the vector."""
+        return self._peek(info, _PEEK)[0]
+
+    def _peek(self, info: VectorInfo, size: int) -> tuple[int, Page | None]:
+        """The same, and the first page of items, if there is a vector in it that can be used."""
         count = self._store.count()
         if not count:
             raise EmptyCollectionError(f"collection {self._store.collection!r} has no items; insert some, then fit")
-        if not any(usable_vectors(page.vectors).any() for page in self._store.pages(_PEEK)):
-            raise EmptyCollectionError(
-                f"none of the items of collection {self._store.collection!r} has a usable vector {info.name!r};"
-                " insert vectors, then fit"
-            )
-        return count
+        for number, page in enumerate(self._store.pages(size)):
+            if usable_vectors(page.vectors).any():
+                return count, page if number == 0 else None
+        raise EmptyCollectionError(
+            f"none of the items of collection {self._store.collection!r} has a usable vector {info.name!r};"
+            " insert vectors, then fit"
+        )
 
     def _load_banks(
         self, query_bank: BankInput | None, gallery_bank: BankInput | int | None, info: VectorInfo, seed: int

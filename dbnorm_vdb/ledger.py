@@ -56,7 +56,7 @@ class Ledger:
         self._store.write_document(BOUNDS_KEY + secrets.token_hex(8), bounds.model_dump(mode="json"))
 
     def claim(self, *, work: str = "", generation: int | None = None) -> FitClaim:
-        """Claim the collection for a fit, of a new generation unless one is named.
+        """Claim the collection for a fit, of a new generation unless one is named. It holds once it has settled.
 
         Raises:
             FitInProgressError: another fit holds it.
@@ -66,13 +66,20 @@ class Ledger:
         claim = new_claim(generation or _next_generation(state), work=work)
         try:
             self._write(state.model_copy(update={"writing": claim}))
-            time.sleep(SETTLE_SECONDS)  # for another fit that read the state in the same moment to show itself
-            self._check(claim)
         except BaseException:
             self.release(claim)
             raise
         self._renewed_at = time.monotonic()
         return claim
+
+    def settle(self, claim: FitClaim) -> None:
+        """Before anything else is written: give a fit that read the state in the same moment time to show itself.
+
+        Raises:
+            FitInProgressError: one did.
+        """
+        time.sleep(max(0.0, self._renewed_at + SETTLE_SECONDS - time.monotonic()))
+        self._check(claim)
 
     def renew(self, claim: FitClaim) -> None:
         """Say that the fit is still at work, if it is time to; FitInProgressError if another took over."""

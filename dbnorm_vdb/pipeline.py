@@ -65,6 +65,15 @@ class WriteBehind:
             pending.result()
 
 
+def side_by_side(first: Callable[[], T], second: Callable[[], T], *, threaded: bool) -> tuple[T, T]:
+    """What both return, the second one asked in another thread."""
+    if not threaded:
+        return first(), second()
+    with ThreadPoolExecutor(1, thread_name_prefix="dbnorm-read") as other:
+        pending = other.submit(copy_context().run, second)
+        return first(), pending.result()
+
+
 class Pace:
     """Keeps a loop from going faster than a database is meant to be read.
 

@@ -107,7 +107,7 @@ class Store(ABC):
 
     @abstractmethod
     def count(self) -> int:
-        """The number of items in the collection."""
+        """The number of items in the collection, those included that somebody has just written."""
 
     @abstractmethod
     def count_fitted(self, generation: int, *, just_written: bool = False) -> int:
@@ -120,7 +120,10 @@ class Store(ABC):
 
     @abstractmethod
     def pages(self, size: int, *, after: ItemId | None = None) -> Iterator[Page]:
-        """All items that have the vector, or those after an id, in the order of ids, in pages of at most `size`."""
+        """All items that have the vector, or those after an id, in the order of ids, in pages of at most `size`.
+
+        At least those that were there when `count` was asked last.
+        """
 
     @abstractmethod
     def ids(self) -> Iterator[list[ItemId]]:

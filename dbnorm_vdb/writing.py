@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain
 from numbers import Real
 from typing import TypeAlias
 
@@ -117,21 +119,29 @@ class GalleryWriter:
     # --- a new generation --------------------------------------------------------------------------------------
 
     def write(
-        self, banks: Mapping[str, Bank], count: int, checkpoint: Checkpoint | None, seed: int
+        self, banks: Mapping[str, Bank], count: int, seed: int, started: Checkpoint | Page | None
     ) -> CollectionStatistics:
-        """Write a generation, from the start or from where a checkpoint says; it is not active yet."""
+        """Write a generation; it is not active yet.
+
+        Args:
+            banks: by name.
+            count: how many items there are, about.
+            seed: of samples.
+            started: how far another fit has come, or the first page of items, if it is read already.
+        """
+        checkpoint = started if isinstance(started, Checkpoint) else None
         columns = list(dict.fromkeys([*banks, *self._settings.method.columns]))
         log_weights, sinkhorn = None, None
         if checkpoint is None:
             if "sinkhorn" in columns:
                 log_weights, sinkhorn = self._learn_weights(banks["query"], count, seed)
-            self._begin(banks, columns, log_weights)
         elif "sinkhorn" in columns:
             log_weights, sinkhorn = self._store.read_bank(self._generation, "query")[1], checkpoint.sinkhorn
         gallery = self._gallery(banks, log_weights, count)
         if checkpoint is not None:
             gallery.restore(checkpoint.state)
-        done = self._write_items(gallery, columns, count, checkpoint, sinkhorn)
+        begin = partial(self._begin, banks, columns, log_weights)
+        done = self._write_items(gallery, columns, count, started, sinkhorn, begin)
         statistics = gallery.statistics(
             generation=self._generation,
             vector=self._info.name,
@@ -155,20 +165,28 @@ class GalleryWriter:
         gallery: GalleryFit,
         columns: Sequence[str],
         count: int,
-        checkpoint: Checkpoint | None,
+        started: Checkpoint | Page | None,
         sinkhorn: tuple[int, list[float]] | None,
+        begin: Callable[[], None],
     ) -> int:
-        """Read, compute and write all items; how many there were."""
+        """Read, compute and write all items, `begin` before the first is written; how many there were."""
+        checkpoint, first = (started, None) if isinstance(started, Checkpoint) else (None, started)
         done, number = (checkpoint.done, checkpoint.number) if checkpoint else (0, 0)
         due = _Due()
+        settled = False
         self._report("items", min(done, count), count)
         with (
             WriteBehind(threaded=self._store.concurrent) as writer,
-            closing(self._pages(checkpoint.after if checkpoint else None)) as pages,
+            closing(self._pages(after=checkpoint.after if checkpoint else None, first=first)) as pages,
         ):
             for page in pages:
                 usable, biases = gallery.page(page.ids, page.vectors)
                 ids = _kept(page.ids, usable)
+                if ids and not settled:
+                    self._ledger.settle(self._claim)  # after some computing, so that hardly any time is left to wait
+                    settled = True
+                    if checkpoint is None:
+                        writer.submit(begin)
                 if ids:
                     writer.submit(
                         self._store.write_items,
@@ -205,7 +223,7 @@ class GalleryWriter:
         """Vectors to learn on: all, or a seeded sample of them."""
         if count > self._settings.sample_size:
             return sample_vectors(self._store, self._settings.sample_size, seed)
-        vectors = [page.vectors[usable_vectors(page.vectors)] for page in self._pages(None)]
+        vectors = [page.vectors[usable_vectors(page.vectors)] for page in self._pages()]
         return np.concatenate(vectors)
 
     # --- the active generation ---------------------------------------------------------------------------------
@@ -219,7 +237,7 @@ class GalleryWriter:
         flagged: dict[ItemId, tuple[str, ...]] = {}
         done = written = 0
         self._report("items", 0, count)
-        with WriteBehind(threaded=self._store.concurrent) as writer, closing(self._pages(None)) as pages:
+        with WriteBehind(threaded=self._store.concurrent) as writer, closing(self._pages()) as pages:
             for page in pages:
                 usable, biases = gallery.page(page.ids, page.vectors)
                 ids = _kept(page.ids, usable)
@@ -281,12 +299,13 @@ class GalleryWriter:
             expected_items=count,
         )
 
-    def _pages(self, after: ItemId | None) -> Generator[Page]:
-        """Pages at the pace asked for; the claim is renewed between them."""
-        size = self._execution.page_size(self._settings.page_size)
+    def _pages(self, *, after: ItemId | None = None, first: Page | None = None) -> Generator[Page]:
+        """Pages at the pace asked for, after those that were read before; the claim is renewed between them."""
+        after = first.ids[-1] if first is not None else after
+        size = self._execution.page_size(self._settings.items_at_a_time(self._info.dimension))
         pace = Pace(self._execution.max_items_per_second)
         with closing(read_ahead(self._store.pages(size, after=after), threaded=self._store.concurrent)) as pages:
-            for page in pages:
+            for page in chain([] if first is None else [first], pages):
                 yield page
                 self._ledger.renew(self._claim)
                 pace.wait(len(page.ids))

@@ -202,7 +202,7 @@ class MilvusStore(Store):
     def pages(self, size: int, *, after: ItemId | None = None) -> Iterator[Page]:
         info = self.describe()
         expression = "" if after is None else f"{self.primary_field} > {literal(after)}"
-        for rows in self.scan(self.collection, self.primary_field, size, [info.name], expression):
+        for rows in self.scan(self.collection, self.primary_field, size, [info.name], expression, counted=True):
             yield self._page(rows)
 
     def ids(self) -> Iterator[list[ItemId]]:
@@ -260,14 +260,16 @@ class MilvusStore(Store):
         expression: str = "",
         *,
         partition: str | None = None,
+        counted: bool = False,
     ) -> Iterator[list[Any]]:
         """These fields, and the primary `key`, of all rows in the order of that, in pages.
 
         What the client's `query_iterator` does, which its async form lacks. One strong read brings the node up to
-        date; the pages then need not wait. A page may be short, and the next one not: a server stops where one of its
-        segments ends.
+        date, unless the rows were `counted` before; the pages then need not wait. A page may be short, and the next
+        one not: a server stops where one of its segments ends.
         """
-        self.count_of(collection)
+        if not counted:
+            self.count_of(collection)
         size = min(size, _LARGEST_PAGE)
         left = f"({expression}) and " if expression else ""
         beyond = expression

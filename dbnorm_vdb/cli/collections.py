@@ -45,7 +45,7 @@ def fit(
     nnn_alpha: Annotated[float, typer.Option(help="Weight of the bias of nnn.")] = 0.5,
     nnn_k: Annotated[int, typer.Option(help="Largest similarities to the query bank that it is the mean of.")] = 10,
     seed: Annotated[int, typer.Option(help="Of the samples drawn: for --gallery-bank N, and sinkhorn.")] = 0,
-    page_size: PageSize = 1000,
+    page_size: PageSize = None,
     batch_size: BatchSize = None,
     max_items_per_second: Pace = None,
     backend: Backend = "auto",
@@ -120,7 +120,7 @@ def print_fit(summary: FitSummary) -> None:
 @app.command()
 def refresh(
     target: TargetUrl,
-    page_size: PageSize = 1000,
+    page_size: PageSize = None,
     batch_size: BatchSize = None,
     max_items_per_second: Pace = None,
     backend: Backend = "auto",
@@ -150,7 +150,7 @@ def fold(
     target: TargetUrl,
     name: Annotated[str, typer.Argument(help="The new collection, in the same database.")],
     method: Annotated[str | None, typer.Option(help="Instead of the fitted default: one without gates.")] = None,
-    page_size: PageSize = 1000,
+    page_size: Annotated[int, typer.Option(help="Items read and written at a time.")] = 1000,
     batch_size: BatchSize = None,
     max_items_per_second: Pace = None,
     as_json: AsJson = False,

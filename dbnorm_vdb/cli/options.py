@@ -16,7 +16,9 @@ from dbnorm_vdb.targets import EXAMPLES
 TargetUrl = Annotated[
     str, typer.Argument(help=f"The collection, as a URL: {EXAMPLES}. '?vector=NAME' names the vector.")
 ]
-PageSize = Annotated[int, typer.Option(help="Items read and computed at a time.")]
+PageSize = Annotated[
+    int | None, typer.Option(help="Items read and computed at a time; default: about a million numbers.")
+]
 BatchSize = Annotated[int | None, typer.Option(help="Items in one write request; default: what suits the engine.")]
 Pace = Annotated[float | None, typer.Option(help="Read and write no faster than this, on average.")]
 Backend = Annotated[str, typer.Option(help="numpy, torch or auto.")]

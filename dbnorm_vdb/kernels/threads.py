@@ -9,10 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from threading import Lock
 from typing import Any
 
+import numpy as np
+
 _GLOBAL = ("openblas", "mkl")  # whose number of threads is the same for every thread that calls
+_NUMPY = str(Path(np.__file__).parent)  # in this folder, or in "numpy.libs" beside it
 
 
 class Processors:
@@ -65,12 +69,16 @@ class Processors:
 
 
 def _controller() -> Any:
-    """What controls the libraries; False if there is none that can be controlled, or one that cannot."""
+    """What controls the library that numpy multiplies with; False if it cannot be controlled."""
     try:
         from threadpoolctl import ThreadpoolController
     except ImportError:
         return False
     found = ThreadpoolController().select(user_api="blas")
+    # others may have brought libraries of their own; where numpy's is shared, it may be any of them
+    own = [one["filepath"] for one in found.info() if one["filepath"].startswith(_NUMPY)]
+    if own:
+        found = found.select(filepath=own)
     # with OpenMP below, a limit holds for the calling thread alone
     known = all(one["internal_api"] in _GLOBAL and one.get("threading_layer") != "openmp" for one in found.info())
     return found if known else False

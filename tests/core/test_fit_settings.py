@@ -15,7 +15,7 @@ BANK = np.ones((2, 3))
 def test_the_defaults_are_the_papers_method_with_betas_20_and_10():
     settings = FitSettings()
     assert (settings.method, settings.beta("query"), settings.beta("gallery")) == (Method.DUAL_IS, 20.0, 10.0)
-    assert (settings.activation_k, settings.page_size, settings.backend) == (1, 1000, "auto")
+    assert (settings.activation_k, settings.page_size, settings.backend) == (1, None, "auto")
 
 
 @pytest.mark.parametrize("name", ["query_beta", "gallery_beta"])
