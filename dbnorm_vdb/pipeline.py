@@ -7,6 +7,7 @@ embedded engine runs in our own process and gains nothing, so there each step si
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
@@ -14,6 +15,8 @@ from functools import partial
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+
+_WAITING = 3
 
 
 def read_ahead(pages: Iterator[T], *, threaded: bool) -> Generator[T]:
@@ -37,32 +40,52 @@ def read_ahead(pages: Iterator[T], *, threaded: bool) -> Generator[T]:
 
 
 class WriteBehind:
-    """Writes handed over one after the other; at most one is under way, and errors surface at the next call."""
+    """Writes handed over one after the other: one is under way, a few wait.
+
+    An error surfaces at the next call, and nothing that waits behind it is written.
+    """
 
     def __init__(self, *, threaded: bool) -> None:
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="dbnorm-write") if threaded else None
-        self._pending: Future[Any] | None = None
+        self._pending: deque[Future[Any]] = deque()
+        self._failed = False
 
     def __enter__(self) -> WriteBehind:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        if self._writer is not None:
-            self._writer.shutdown(wait=True)
+    def __exit__(self, kind: object, *_: object) -> None:
+        self._failed = self._failed or kind is not None
+        try:
+            if kind is None:
+                self.wait()
+        finally:
+            if self._writer is not None:
+                self._writer.shutdown(wait=True)
 
     def submit(self, write: Callable[..., Any], *arguments: Any, **options: Any) -> None:
-        """Wait for the write before, then start this one."""
-        self.wait()
+        """Write this after those before; where too many wait, once the first of them is done."""
         if self._writer is None:
             write(*arguments, **options)
-        else:
-            self._pending = self._writer.submit(copy_context().run, write, *arguments, **options)
+            return
+        self._wait_for(_WAITING)
+        self._pending.append(self._writer.submit(copy_context().run, self._write, write, *arguments, **options))
+
+    def _write(self, write: Callable[..., Any], *arguments: Any, **options: Any) -> None:
+        if self._failed:
+            return
+        try:
+            write(*arguments, **options)
+        except BaseException:
+            self._failed = True
+            raise
 
     def wait(self) -> None:
         """Return when all is written; raise what went wrong."""
-        pending, self._pending = self._pending, None
-        if pending is not None:
-            pending.result()
+        self._wait_for(0)
+
+    def _wait_for(self, left: int) -> None:
+        while self._pending and (len(self._pending) > left or self._pending[0].done()):
+            self._pending.popleft().result()
 
 
 def side_by_side(first: Callable[[], T], second: Callable[[], T], *, threaded: bool) -> tuple[T, T]:

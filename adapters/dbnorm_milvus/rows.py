@@ -35,16 +35,23 @@ def item_schema(client: MilvusClient, primary: Mapping[str, Any], columns: Seque
     return schema
 
 
-def rows_of(
+def columns_of(
     generation: int, ids: Sequence[ItemId], items: ItemStatistics, columns: Sequence[str]
-) -> list[dict[str, Any]]:
-    """The rows of n items."""
+) -> dict[str, list[Any]]:
+    """The columns of n rows, one for each item."""
     biases = np.nan_to_num(np.stack([items.bias(name) for name in layout(columns)], axis=1), nan=0.0)
     flags = np.sum([items.activated(bank).astype(np.int64) << bit for bit, bank in enumerate(BANKS)], axis=0)
-    return [
-        {"item": item, "generation": generation, "biases": row, "activation": flag}
-        for item, row, flag in zip(ids, biases.tolist(), flags.tolist(), strict=True)
-    ]
+    return {
+        "item": list(ids),
+        "generation": [generation] * len(ids),
+        "biases": biases.tolist(),
+        "activation": flags.tolist(),
+    }
+
+
+def rows_of(columns: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
+    """Columns as rows."""
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
 def items_of(rows: Sequence[Any], columns: Sequence[str]) -> tuple[list[ItemId], ItemStatistics]:

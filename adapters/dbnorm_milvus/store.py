@@ -17,10 +17,12 @@ import numpy as np
 from grpc import RpcError
 from pymilvus import DataType, MilvusClient, MilvusException
 
+from dbnorm_milvus.columns import put_columns, values_of, vectors_of
 from dbnorm_milvus.rows import (
     BANK_FIELDS,
     ITEM_FIELDS,
     bank_schema,
+    columns_of,
     item_schema,
     items_of,
     literal,
@@ -247,6 +249,9 @@ class MilvusStore(Store):
 
     def _page(self, rows: Sequence[Mapping[str, Any]]) -> Page:
         info = self.describe()
+        whole = vectors_of(rows, info.name, info.dimension) if rows else None
+        if whole is not None:
+            return Page(values_of(rows, self.primary_field), whole)
         there = [row for row in rows if row.get(info.name) is not None]
         vectors = np.array([row[info.name] for row in there], dtype=np.float32).reshape(len(there), info.dimension)
         return Page([row[self.primary_field] for row in there], vectors)
@@ -282,8 +287,10 @@ class MilvusStore(Store):
             strict_float32=True,  # vectors as arrays: half the time
             **_IN_ORDER,
         ):
-            for start in range(0, len(rows), size):  # the server may return more than asked for
-                yield rows[start : start + size]
+            if len(rows) <= size:
+                yield rows
+            else:  # a server may return more than asked for
+                yield from (rows[start : start + size] for start in range(0, len(rows), size))
             beyond = f"{left}{key} > {literal(rows[-1][key])}"
 
     # --- the collection level ----------------------------------------------------------------------------------
@@ -410,11 +417,13 @@ class MilvusStore(Store):
         replace: bool = False,
         batch_size: int | None = None,
     ) -> None:
-        write = self.client.upsert if replace else self.client.insert
-        rows = rows_of(generation, ids, items, columns)
+        name, schema = self._items_of(generation), item_schema(self.client, self._primary, columns)
+        whole = columns_of(generation, ids, items, columns)
         size = batch_size or self.batch_size
-        for start in range(0, len(rows), size):
-            write(self._items_of(generation), rows[start : start + size])
+        for start in range(0, len(ids), size):
+            batch = {field: values[start : start + size] for field, values in whole.items()}
+            if not put_columns(self.client, name, schema, batch, replace=replace):
+                (self.client.upsert if replace else self.client.insert)(name, rows_of(batch))
 
     def write_activation(
         self, generation: int, ids: Sequence[ItemId], items: ItemStatistics, *, columns: Sequence[str]

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from dbnorm_vdb.pipeline import Pace, WriteBehind, read_ahead
+from dbnorm_vdb.pipeline import Pace, WriteBehind, read_ahead, side_by_side
 
 BOTH = pytest.mark.parametrize("threaded", [False, True], ids=["in turn", "threaded"])
 
@@ -117,6 +117,70 @@ def test_an_error_in_writing_reaches_the_caller_before_the_next_write(threaded):
     with pytest.raises(FailureError):
         write()
     assert written == []
+
+
+def test_what_waits_behind_a_failed_write_is_not_written():
+    release, written = threading.Event(), []
+
+    def fail():
+        release.wait(10)
+        raise FailureError
+
+    def write():
+        with WriteBehind(threaded=True) as writer:
+            writer.submit(fail)
+            writer.submit(written.append, 1)
+            writer.submit(written.append, 2)
+            release.set()
+
+    with pytest.raises(FailureError):
+        write()
+    assert written == []
+
+
+def test_what_waits_is_not_written_when_the_caller_fails():
+    release, written = threading.Event(), []
+
+    def write():
+        with WriteBehind(threaded=True) as writer:
+            writer.submit(release.wait, 10)
+            writer.submit(written.append, 1)
+            threading.Timer(0.05, release.set).start()
+            raise FailureError
+
+    with pytest.raises(FailureError):
+        write()
+    assert written == []
+
+
+def test_only_a_few_writes_wait():
+    release, submitted = threading.Event(), []
+
+    def write():
+        with WriteBehind(threaded=True) as writer:
+            for number in range(20):
+                writer.submit(release.wait, 10)
+                submitted.append(number)
+
+    caller = threading.Thread(target=write)
+    caller.start()
+    caller.join(0.3)
+    assert caller.is_alive()
+    assert len(submitted) < 8
+    release.set()
+    caller.join(10)
+    assert len(submitted) == 20
+
+
+@BOTH
+def test_both_are_asked_and_an_error_of_either_is_raised(threaded):
+    def fail():
+        raise FailureError
+
+    assert side_by_side(lambda: 1, lambda: 2, threaded=threaded) == (1, 2)
+    for calls in ((fail, int), (int, fail)):
+        with pytest.raises(FailureError):
+            side_by_side(*calls, threaded=threaded)
 
 
 def test_a_pace_is_an_average(monkeypatch):
