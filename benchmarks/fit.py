@@ -29,7 +29,7 @@ from dbnorm_qdrant import QdrantAdapter
 from dbnorm_vdb.collection import NormalizedCollection
 
 NAME = "items"
-PAGE = 1000
+PAGE = 4096
 DIMENSION = 256
 SIDES = ("query", "gallery")
 
@@ -123,6 +123,10 @@ class Milvus(Engine):
             rows = vectors[start : start + PAGE].tolist()
             self.client.insert(NAME, [{"id": start + i, "vector": v} for i, v in enumerate(rows)])
         self.client.flush(NAME)
+        # a server goes on to index them, with what time others leave it
+        give_up = time.monotonic() + 300
+        while self.client.describe_index(NAME, "vector").get("pending_index_rows", 0) and time.monotonic() < give_up:
+            time.sleep(1)
 
     def adapter(self) -> NormalizedCollection:
         return MilvusAdapter(self.client, NAME)
