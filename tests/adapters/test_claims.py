@@ -18,6 +18,7 @@ from qdrant_client import QdrantClient
 
 from dbnorm_vdb import FitInProgressError, StoredState
 from dbnorm_vdb.ledger import EXPIRES_AFTER, new_claim
+from dbnorm_vdb.statistics import FitClaim
 
 WORLD = World.make("dot", n=60)
 
@@ -70,6 +71,23 @@ def test_a_claim_of_another_host_holds_until_it_expires(engine: Engine, collecti
     assert engine.snapshot(collection) == before
     adapter._store.write_document("dbnorm", claim_of_another_host(EXPIRES_AFTER + timedelta(seconds=1)).dump())
     assert WORLD.fit(adapter).item_count == 60
+
+
+def test_of_two_fits_that_claim_in_the_same_moment_the_first_writes_nothing(engine: Engine, collection: str) -> None:
+    adapter = engine.adapter(collection)
+    before = engine.snapshot(collection)
+    settle = adapter._ledger.settle
+
+    def overwritten(claim: FitClaim) -> None:
+        adapter._store.write_document("dbnorm", claim_of_another_host(timedelta(0)).dump())
+        settle(claim)
+
+    adapter._ledger.settle = overwritten
+    with pytest.raises(FitInProgressError, match="took over"):
+        WORLD.fit(adapter)
+    assert not adapter._store.has_companions()
+    adapter._store.write_document("dbnorm", None)
+    assert engine.snapshot(collection) == before
 
 
 def test_the_claim_holds_until_the_old_generation_is_cleaned_up(quick_engine: Engine, quick_collection: str) -> None:

@@ -32,7 +32,9 @@ def feed(fit, ids, rows):
 
 def outcome(fit):
     statistics = fit.statistics(generation=1, vector="", dimension=6, version="1", sinkhorn=(400, [0.5]))
-    return statistics.model_dump(exclude={"fitted_at"}), fit.activation_sets()
+    ids, items = fit.activated()
+    biases = {name: items.bias(name).tolist() for name in statistics.columns}
+    return statistics.model_dump(exclude={"fitted_at"}), fit.activation_sets(), ids, biases
 
 
 @pytest.mark.parametrize("ids", [list(range(400)), [f"id {row:03}" for row in range(400)]], ids=["integers", "text"])

@@ -25,11 +25,28 @@ def test_a_beta_is_a_finite_number_above_zero(name, beta):
         FitSettings(**{name: beta})
 
 
-@pytest.mark.parametrize("name", ["activation_k", "page_size", "iterations", "sample_size", "nnn_k"])
+def test_a_page_is_about_a_million_numbers_by_default():
+    assert [FitSettings().items_at_a_time(dimension) for dimension in (2, 256, 512, 1536, 2**21)] == [
+        4096,
+        4096,
+        2048,
+        682,
+        1,
+    ]
+    assert FitSettings(page_size=10).items_at_a_time(256) == 10
+
+
+@pytest.mark.parametrize("name", ["activation_k", "iterations", "sample_size", "nnn_k"])
 @pytest.mark.parametrize("value", [0, -1, 1.5, "10", None, True])
 def test_a_count_is_a_whole_number_above_zero(name, value):
     with pytest.raises(InvalidParameterError, match=f"{name} must be (?:at least 1|an integer), got {value!r}"):
         FitSettings(**{name: value})
+
+
+@pytest.mark.parametrize("value", [0, -1, 1.5, "10", True])
+def test_a_page_has_one_item_or_more(value):
+    with pytest.raises(InvalidParameterError, match=f"page_size must be (?:at least 1|an integer), got {value!r}"):
+        FitSettings(page_size=value)
 
 
 def test_a_count_may_be_a_numpy_integer():

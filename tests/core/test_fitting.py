@@ -91,6 +91,18 @@ def test_activation_sets_are_the_nearest_items_over_the_whole_gallery(metric, pa
         assert (stored.activation_size, stored.activation_k) == (len(expected), k)
 
 
+@pytest.mark.parametrize("page_size", [1, 64, 700])
+def test_items_in_activation_sets_come_with_the_biases_that_were_written(page_size):
+    items = np.concatenate([ITEMS] * 3)  # enough pages for the others to be let go of
+    gallery, biases, _ = fit(items, page_size=page_size)
+    ids, activated = gallery.activated()
+    rows = [IDS.index(item) for item in ids]
+    assert ids == [IDS[row] for row in sorted(rows)]
+    for name in BANKS:
+        np.testing.assert_array_equal(activated.bias(name), biases[name][rows])
+        assert set(gallery.activation_sets()[name]) == {ids[row] for row in np.flatnonzero(activated.activated(name))}
+
+
 @pytest.mark.parametrize("page_size", [1, 3, 64])
 def test_of_items_that_are_alike_the_first_is_activated(page_size):
     items = np.tile(np.eye(6, dtype=np.float32), (20, 1))

@@ -131,8 +131,8 @@ def small_device(monkeypatch):
                     out.fill_(torch.nan)
                     raise torch.cuda.OutOfMemoryError("CUDA out of memory")
 
-            def _keep_nearest(self, products, columns):
-                super()._keep_nearest(products, columns)
+            def _keep_nearest(self, products, columns, position):
+                super()._keep_nearest(products, columns, position)
                 if self.on_device() and products.numel() > room // 2:  # after some are kept
                     raise torch.cuda.OutOfMemoryError("CUDA out of memory")
 
