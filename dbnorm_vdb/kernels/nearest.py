@@ -52,7 +52,10 @@ class NearestItems:
         similarity[:, :k], position[:, :k] = self.similarity[bank_rows], self.position[bank_rows]
         similarity[rows, slots] = block[rows, items]
         position[rows, slots] = first_position + items
-        keep = np.lexsort((position, -similarity), axis=1)[:, :k]
+        if first_position > position[:, :k].max():  # they are in the order of their positions
+            keep = np.argsort(-similarity, axis=1, kind="stable")[:, :k]
+        else:
+            keep = np.lexsort((position, -similarity), axis=1)[:, :k]
         self.similarity[bank_rows] = np.take_along_axis(similarity, keep, axis=1)
         self.position[bank_rows] = np.take_along_axis(position, keep, axis=1)
 
