@@ -46,10 +46,11 @@ class SyntheticStore(Store):
         return self._count
 
     def pages(self, size: int, *, after: ItemId | None = None) -> Iterator[Page]:
-        length = size * self._info.dimension
-        for start in range(0, self._count, size):
+        for start in range(0 if after is None else int(after) + 1, self._count, size):
+            ids = [*range(start, min(start + size, self._count))]
+            length = len(ids) * self._info.dimension
             first = start * 7919 % (len(self._numbers) - length)
-            yield Page([*range(start, start + size)], self._numbers[first : first + length].reshape(size, -1).copy())
+            yield Page(ids, self._numbers[first : first + length].reshape(len(ids), -1).copy())
 
     def read_documents(self) -> dict[str, object]:
         return dict(self._documents)
@@ -68,6 +69,9 @@ class SyntheticStore(Store):
 
     def items(self, generation: int, ids: Sequence[ItemId], columns: Sequence[str]) -> tuple[list[ItemId], Any]:
         return [], ItemStatistics.unknown(0)
+
+    def all_items(self, generation: int, columns: Sequence[str]) -> Any:
+        raise NotImplementedError
 
     def read_bank(self, generation: int, bank: str) -> tuple[Any, Any]:
         raise NotImplementedError
@@ -109,7 +113,7 @@ class SyntheticCollection(NormalizedCollection):
         raise NotImplementedError
 
     from_target = embedded = classmethod(nearest)
-    _fold_target = nearest
+    _fold_target = _search_of_batches = _hits = nearest
 
 
 def measure(count: int, bank_size: int, dimension: int) -> None:
@@ -122,7 +126,9 @@ def measure(count: int, bank_size: int, dimension: int) -> None:
 
     rng = np.random.default_rng(1)
     bank = rng.normal(size=(bank_size, dimension)).astype(np.float32)
-    collection = SyntheticCollection(SyntheticStore(count, dimension))
+    collection = SyntheticCollection(
+        SyntheticStore(count, dimension), on_missing="raw", statistics_ttl=30.0, cache="none", cache_bytes=1
+    )
     collection.fit(bank, method="is", progress=progress, backend="numpy")
     microseconds = 1e6 * (time.perf_counter() - began) / count
     print(f"{microseconds:.2f} {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f}")
