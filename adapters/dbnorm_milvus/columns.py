@@ -50,7 +50,7 @@ def vectors_of(rows: Sequence[Any], field: str, dimension: int) -> Vectors | Non
     With `strict_float32` a vector is a view of the answer's array, and a row is made when it is asked for: looking at
     the first and the last is enough. None if they lie otherwise, as with rows that have no vector.
     """
-    first, last = rows[0].get(field), rows[-1].get(field)
+    first, last = rows[0].get(field), rows[len(rows) - 1].get(field)  # old clients make a wrong row of rows[-1]
     if not (isinstance(first, np.ndarray) and isinstance(last, np.ndarray)):
         return None
     whole: Any = first.base

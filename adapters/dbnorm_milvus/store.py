@@ -291,7 +291,7 @@ class MilvusStore(Store):
                 yield rows
             else:  # a server may return more than asked for
                 yield from (rows[start : start + size] for start in range(0, len(rows), size))
-            beyond = f"{left}{key} > {literal(rows[-1][key])}"
+            beyond = f"{left}{key} > {literal(rows[len(rows) - 1][key])}"
 
     # --- the collection level ----------------------------------------------------------------------------------
 
