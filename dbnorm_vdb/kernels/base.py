@@ -245,7 +245,10 @@ class BankKernel(ABC):
     @contextmanager
     def _workspace(self) -> Iterator[_Workspace]:
         """Memory for a block, reused throughout; each thread has its own."""
-        work = self._spare.pop() if self._spare else _Workspace(self._empty)
+        try:
+            work = self._spare.pop()
+        except IndexError:  # not asked for first: another thread may take the last one in between
+            work = _Workspace(self._empty)
         yield work
         self._spare.append(work)
 
