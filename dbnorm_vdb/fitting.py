@@ -238,11 +238,6 @@ class GalleryFit:
         """
         return self._near.items(self._nearest())
 
-    def activation_sets(self) -> dict[str, list[ItemId]]:
-        """The ids of the items of each bank's activation set, in the order they came."""
-        ids, items = self.activated()
-        return {name: [ids[row] for row in np.flatnonzero(items.activated(name))] for name in self._passes}
-
     def _nearest(self) -> dict[str, npt.NDArray[np.int64]]:
         """For each bank, the positions of its vectors' nearest items, in no order and some several times."""
         nearest: dict[str, npt.NDArray[np.int64]] = {}

@@ -34,7 +34,7 @@ def outcome(fit):
     statistics = fit.statistics(generation=1, vector="", dimension=6, version="1", sinkhorn=(400, [0.5]))
     ids, items = fit.activated()
     biases = {name: items.bias(name).tolist() for name in statistics.columns}
-    return statistics.model_dump(exclude={"fitted_at"}), fit.activation_sets(), ids, biases
+    return statistics.model_dump(exclude={"fitted_at"}), items.activation_sets(), ids, biases
 
 
 @pytest.mark.parametrize("ids", [list(range(400)), [f"id {row:03}" for row in range(400)]], ids=["integers", "text"])
