@@ -1,22 +1,28 @@
-"""Reading ahead and writing behind, while the thread that calls computes.
+"""Reading ahead, computing, and writing behind: at the same time, as far as the client allows.
 
-Only where the client may be used from several threads (a server), and worth most where it is another machine. An
-embedded engine runs in our own process and gains nothing, so there each step simply happens in its turn.
+Where it may be used from several threads (a server), another thread reads and another writes. An embedded engine runs
+in our own process, and in the thread that calls; what is computed is computed beside it all the same.
 """
 
 from __future__ import annotations
 
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from contextvars import copy_context
 from functools import partial
+from threading import Lock
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+R = TypeVar("R")
 
+_AHEAD = 2
 _WAITING = 3
+_SHORT_TURN = 0.0005
 
 
 def read_ahead(pages: Iterator[T], *, threaded: bool) -> Generator[T]:
@@ -37,6 +43,25 @@ def read_ahead(pages: Iterator[T], *, threaded: bool) -> Generator[T]:
             close = getattr(pages, "close", None)
             if close is not None:
                 reader.submit(here.run, close).result()
+
+
+def worked_ahead(pages: Iterator[T], work: Callable[[T], R]) -> Generator[tuple[T, Future[R]]]:
+    """Each page and what becomes of `work(page)`: done in a thread of its own, in the order of the pages.
+
+    Some pages are worked on ahead, while the next is read and while the caller is busy with those before.
+    """
+    with ThreadPoolExecutor(1, thread_name_prefix="dbnorm-compute") as worker, _TURNS.short():
+        pending: deque[tuple[T, Future[R]]] = deque()
+        try:
+            for page in pages:
+                pending.append((page, worker.submit(copy_context().run, work, page)))
+                if len(pending) > _AHEAD:
+                    yield pending.popleft()
+            while pending:
+                yield pending.popleft()
+        except BaseException:  # the caller has stopped, too
+            worker.shutdown(wait=True, cancel_futures=True)
+            raise
 
 
 class WriteBehind:
@@ -86,6 +111,40 @@ class WriteBehind:
     def _wait_for(self, left: int) -> None:
         while self._pending and (len(self._pending) > left or self._pending[0].done()):
             self._pending.popleft().result()
+
+
+class _Turns:
+    """How long a thread keeps the interpreter while others wait for it.
+
+    One that computes needs it for microseconds, between long steps without it. Beside a thread that runs Python (an
+    embedded engine) it would wait for 5 ms each time.
+    """
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._users = 0
+        self._before = self._set = 0.0
+
+    @contextmanager
+    def short(self) -> Iterator[None]:
+        """Half a millisecond at most, for all threads; afterwards what it was, unless somebody else has changed it."""
+        with self._lock:
+            if not self._users:
+                self._before = sys.getswitchinterval()
+                if self._before > _SHORT_TURN:
+                    sys.setswitchinterval(_SHORT_TURN)
+                self._set = sys.getswitchinterval()
+            self._users += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._users -= 1
+                if not self._users and sys.getswitchinterval() == self._set != self._before:
+                    sys.setswitchinterval(self._before)
+
+
+_TURNS = _Turns()
 
 
 def side_by_side(first: Callable[[], T], second: Callable[[], T], *, threaded: bool) -> tuple[T, T]:

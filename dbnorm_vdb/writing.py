@@ -25,7 +25,7 @@ from dbnorm_vdb.fitting import STATE_FORMAT, FitSettings, GalleryFit, learn_sink
 from dbnorm_vdb.ledger import Ledger
 from dbnorm_vdb.methods import Method
 from dbnorm_vdb.parameters import check_count
-from dbnorm_vdb.pipeline import Pace, WriteBehind, read_ahead
+from dbnorm_vdb.pipeline import Pace, WriteBehind, read_ahead, worked_ahead
 from dbnorm_vdb.statistics import (
     BANKS,
     BIAS_TOLERANCE,
@@ -171,22 +171,27 @@ class GalleryWriter:
     ) -> int:
         """Read, compute and write all items, `begin` before the first is written; how many there were."""
         checkpoint, first = (started, None) if isinstance(started, Checkpoint) else (None, started)
-        done, number = (checkpoint.done, checkpoint.number) if checkpoint else (0, 0)
-        due = _Due()
+        done = checkpoint.done if checkpoint else 0
+        checkpoints = _Checkpoints(gallery, checkpoint, sinkhorn)
         settled = False
+
+        def compute(page: Page) -> tuple[Booleans, dict[str, Floats], tuple[int, bytes] | None]:
+            return *gallery.page(page.ids, page.vectors), checkpoints.after(page)
+
         self._report("items", min(done, count), count)
         with (
             WriteBehind(threaded=self._store.concurrent) as writer,
             closing(self._pages(after=checkpoint.after if checkpoint else None, first=first)) as pages,
+            closing(worked_ahead(pages, compute)) as computed,
         ):
-            for page in pages:
-                usable, biases = gallery.page(page.ids, page.vectors)
-                ids = _kept(page.ids, usable)
-                if ids and not settled:
-                    self._ledger.settle(self._claim)  # after some computing, so that hardly any time is left to wait
+            for page, computing in computed:
+                if not settled:  # while the first page is computed
+                    self._ledger.settle(self._claim)
                     settled = True
                     if checkpoint is None:
                         writer.submit(begin)
+                usable, biases, saved = computing.result()
+                ids = _kept(page.ids, usable)
                 if ids:
                     writer.submit(
                         self._store.write_items,
@@ -198,11 +203,9 @@ class GalleryWriter:
                         batch_size=self._execution.batch_size,
                     )
                 done += len(page.ids)
-                if due.now():
+                if saved is not None:
                     writer.wait()
-                    number += 1
-                    saved = Checkpoint(number, page.ids[-1], done, gallery.state(), sinkhorn)
-                    due.done(self._store.write_checkpoint, self._generation, number, saved.dump())
+                    checkpoints.write(self._store, self._generation, *saved)
                 self._report("items", min(done, count), count)
             writer.wait()
         return done
@@ -237,9 +240,13 @@ class GalleryWriter:
         flagged: dict[ItemId, tuple[str, ...]] = {}
         done = written = 0
         self._report("items", 0, count)
-        with WriteBehind(threaded=self._store.concurrent) as writer, closing(self._pages()) as pages:
-            for page in pages:
-                usable, biases = gallery.page(page.ids, page.vectors)
+        with (
+            WriteBehind(threaded=self._store.concurrent) as writer,
+            closing(self._pages()) as pages,
+            closing(worked_ahead(pages, lambda page: gallery.page(page.ids, page.vectors))) as computed,
+        ):
+            for page, computing in computed:
+                usable, biases = computing.result()
                 ids = _kept(page.ids, usable)
                 new = ItemStatistics.of_biases(len(ids), biases)
                 changed = self._compare(ids, new, columns, flagged)
@@ -399,17 +406,28 @@ def _refreshed(active: CollectionStatistics, fresh: CollectionStatistics) -> Col
     )
 
 
-class _Due:
-    """When the next checkpoint is due: some seconds after the last, and later if that took long to write."""
+class _Checkpoints:
+    """The checkpoints of a fit: the next is due some seconds after the last, and later if that took long to write."""
 
-    def __init__(self) -> None:
+    def __init__(self, gallery: GalleryFit, last: Checkpoint | None, sinkhorn: tuple[int, list[float]] | None) -> None:
+        self._gallery = gallery
+        self._sinkhorn = sinkhorn
+        self._number, self._done = (last.number, last.done) if last else (0, 0)
         self._next = time.monotonic() + CHECKPOINT_EVERY
 
-    def now(self) -> bool:
-        return time.monotonic() >= self._next
+    def after(self, page: Page) -> tuple[int, bytes] | None:
+        """Number and data of the checkpoint after this page, which was computed just now; None if none is due."""
+        self._done += len(page.ids)
+        if time.monotonic() < self._next:
+            return None
+        self._next = time.monotonic() + CHECKPOINT_EVERY
+        self._number += 1
+        saved = Checkpoint(self._number, page.ids[-1], self._done, self._gallery.state(), self._sinkhorn)
+        return self._number, saved.dump()
 
-    def done(self, write: Callable[..., None], *arguments: object) -> None:
+    def write(self, store: Store, generation: int, number: int, data: bytes) -> None:
+        """Write it."""
         started = time.monotonic()
-        write(*arguments)
+        store.write_checkpoint(generation, number, data)
         ended = time.monotonic()
         self._next = ended + (max(CHECKPOINT_EVERY, (ended - started) / _CHECKPOINT_SHARE) if CHECKPOINT_EVERY else 0)

@@ -1,11 +1,13 @@
 """Reading ahead and writing behind change the time things take, and nothing else."""
 
+import sys
 import threading
 import time
 
 import pytest
 
-from dbnorm_vdb.pipeline import Pace, WriteBehind, read_ahead, side_by_side
+from dbnorm_vdb import pipeline
+from dbnorm_vdb.pipeline import Pace, WriteBehind, read_ahead, side_by_side, worked_ahead
 
 BOTH = pytest.mark.parametrize("threaded", [False, True], ids=["in turn", "threaded"])
 
@@ -75,6 +77,88 @@ def test_a_caller_that_stops_closes_the_pages(threaded):
     next(ahead)
     ahead.close()
     assert pages.closed
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 7])
+def test_work_is_done_in_the_order_of_the_pages_in_one_other_thread(count):
+    threads, order = set(), []
+
+    def work(page):
+        threads.add(threading.current_thread().name)
+        order.append(page)
+        return page * 10
+
+    pages = Pages(count)
+    done = [(page, result.result()) for page, result in worked_ahead(iter(pages), work)]
+    assert done == [(page, page * 10) for page in range(count)]
+    assert order == list(range(count))
+    assert pages.threads <= {threading.current_thread().name}, "pages are read where the caller is"
+    assert threading.current_thread().name not in threads
+    assert len(threads) == min(count, 1)
+
+
+def test_some_pages_are_worked_on_ahead_while_the_caller_is_busy():
+    pages, finished = Pages(9), threading.Semaphore(0)
+
+    def work(page):
+        finished.release()
+        return page
+
+    ahead = worked_ahead(iter(pages), work)
+    assert next(ahead)[0] == 0
+    for _ in range(3):
+        assert finished.acquire(timeout=10)
+    assert pages.read == [0, 1, 2], "two ahead, and no more"
+    assert [page for page, _ in ahead] == list(range(1, 9))
+
+
+def test_an_error_in_the_work_is_raised_where_the_result_is_asked_for():
+    def work(page):
+        if page == 2:
+            raise FailureError
+        return page
+
+    results = [result for _, result in worked_ahead(iter(Pages(4)), work)]
+    assert [result.result() for result in results[:2]] == [0, 1]
+    with pytest.raises(FailureError):
+        results[2].result()
+
+
+def test_no_work_is_begun_once_the_caller_stops_or_reading_fails():
+    begun, release = [], threading.Event()
+
+    def work(page):
+        begun.append(page)
+        release.wait(10)
+
+    ahead = worked_ahead(iter(Pages(9)), work)
+    next(ahead)
+    threading.Timer(0.05, release.set).start()
+    ahead.close()
+    assert begun == [0]
+    with pytest.raises(FailureError):
+        list(worked_ahead(iter(Pages(9, fails_at=2)), lambda page: page))
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("dbnorm-compute")]
+
+
+def test_threads_take_shorter_turns_while_there_is_work_and_as_before_afterwards():
+    before = sys.getswitchinterval()
+    first, second = (worked_ahead(iter(Pages(4)), int) for _ in range(2))
+    next(first), next(second)
+    assert sys.getswitchinterval() == pytest.approx(0.0005)
+    first.close()
+    assert sys.getswitchinterval() == pytest.approx(0.0005), "the second is still at work"
+    second.close()
+    assert sys.getswitchinterval() == pytest.approx(before)
+    try:
+        with pipeline._TURNS.short():
+            sys.setswitchinterval(0.002)
+        assert sys.getswitchinterval() == pytest.approx(0.002), "somebody else has set it: it stays"
+        sys.setswitchinterval(0.0001)
+        with pipeline._TURNS.short():
+            assert sys.getswitchinterval() == pytest.approx(0.0001, abs=1e-6), "shorter already"
+    finally:
+        sys.setswitchinterval(before)
 
 
 @BOTH
