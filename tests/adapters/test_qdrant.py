@@ -205,6 +205,28 @@ def test_damaged_item_statistics_count_as_none(qdrant_local: QdrantEngine, value
     qdrant_local.drop_collection(collection)
 
 
+def test_items_without_statistics_are_counted_whatever_they_had_before(qdrant_local: QdrantEngine) -> None:
+    collection = qdrant_local.create(WORLD.items)
+    client = qdrant_local.client()
+    adapter = QdrantAdapter(client, collection)
+
+    def overwrite(stage: str, done: int, total: int) -> None:
+        if stage == "items" and done == total:
+            client.overwrite_payload(collection, payload={"mine": 1}, points=[*range(20)])
+
+    first = adapter.fit(WORLD.query_bank, WORLD.gallery_bank, progress=overwrite)
+    lost = [p.id for p in client.scroll(collection, limit=100)[0] if "dbnorm" not in (p.payload or {})]
+    assert first.missing_count == len(lost) > 0  # the others were flagged as activated after that
+    client.delete_vectors(collection, vectors=[""], points=[27])
+    second = adapter.fit(WORLD.query_bank, WORLD.gallery_bank)
+    (left,) = client.retrieve(collection, ids=[27])
+    assert left.payload is not None
+    assert left.payload["dbnorm"] == {}
+    assert (second.item_count, second.missing_count) == (len(WORLD.items) - 1, 1)
+    adapter.drop()
+    qdrant_local.drop_collection(collection)
+
+
 def test_storage_on_disk_keeps_the_statistics(tmp_path: Any) -> None:
     client = QdrantClient(path=str(tmp_path))
     engine = QdrantEngine("qdrant-path", client)
