@@ -73,7 +73,10 @@ def test_exact_searches_equal_those_of_the_whole_collection(
     world, _, adapter = worlds[metric]
     found = adapter.nearest(world.queries, limit=10, candidates=12, method=method, exact=True)
     expected = adapter.nearest(world.queries, limit=10, candidates=N + 1, method=method)
-    assert found == expected
+    for hits, others in zip(found, expected, strict=True):
+        # an engine's own scores may differ in the last digit with how many queries it is asked at once
+        assert [hit.score for hit in hits] == pytest.approx([hit.score for hit in others], abs=1e-6)
+        assert [(hit.id, hit.payload) for hit in hits] == [(hit.id, hit.payload) for hit in others]
     for below in (15, 200):
         options: dict[str, Any] = {"limit": 10, "below": below, "method": method}
         exact = quick_engine.search(adapter, None, world.queries[0], candidates=12, exact=True, **options)
