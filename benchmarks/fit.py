@@ -97,12 +97,9 @@ class Qdrant(Engine):
                 rows = enumerate(banks[which][start : start + self.batch].tolist(), which * len(banks[0]) + start)
                 points = [point(id=i, vector=vector, payload={"bank": name}) for i, vector in rows]
                 self.client.upsert("bare_bank", points)
-        for start in range(0, self.count, self.batch):
-            rows = enumerate(biases[start : start + self.batch].tolist(), start)
-            payloads = [(i, {"g1": {"query": query, "gallery": gallery}}) for i, (query, gallery) in rows]
-            changes = [models.SetPayload(payload=payload, points=[i], key="bare") for i, payload in payloads]
-            operations = [models.SetPayloadOperation(set_payload=change) for change in changes]
-            self.client.batch_update_points(NAME, operations)
+        # one by one: in local mode, batches of updates take longer
+        for i, (query, gallery) in enumerate(biases.tolist()):
+            self.client.set_payload(NAME, {"g1": {"query": query, "gallery": gallery}}, points=[i], key="bare")
         for flag in range(1, 4):
             payload = {"activated": [name for bit, name in enumerate(SIDES) if flag >> bit & 1]}
             ids = np.flatnonzero(flags == flag).tolist()
