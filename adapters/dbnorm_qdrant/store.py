@@ -382,7 +382,7 @@ class QdrantStore(Store):
                     self._apply(changes(batch), wait)
 
     def _apply(self, changes: Sequence[_Change], wait: bool) -> None:
-        """One request; in local mode, where there are none, one call after the other, which takes half the time."""
+        """One request; in local mode, where there are none, one call after the other, which is quicker."""
         if isinstance(self.client._client, QdrantLocal):
             for key, payload, ids in changes:
                 self.client.set_payload(self.collection, payload, points=ids, key=key)
