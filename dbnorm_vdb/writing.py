@@ -182,15 +182,15 @@ class GalleryWriter:
         with (
             WriteBehind(threaded=self._store.concurrent) as writer,
             closing(self._pages(after=checkpoint.after if checkpoint else None, first=first)) as pages,
-            closing(worked_ahead(pages, compute)) as computed,
+            closing(worked_ahead(pages, compute, threaded=self._store.concurrent)) as computed,
         ):
-            for page, computing in computed:
+            for page, result in computed:
                 if not settled:  # while the first page is computed
                     self._ledger.settle(self._claim)
                     settled = True
                     if checkpoint is None:
                         writer.submit(begin)
-                usable, biases, saved = computing.result()
+                usable, biases, saved = result()
                 ids = _kept(page.ids, usable)
                 if ids:
                     writer.submit(
@@ -239,14 +239,18 @@ class GalleryWriter:
         gallery = self._gallery(banks, log_weights, count)
         flagged: dict[ItemId, tuple[str, ...]] = {}
         done = written = 0
+
+        def compute(page: Page) -> tuple[Booleans, dict[str, Floats]]:
+            return gallery.page(page.ids, page.vectors)
+
         self._report("items", 0, count)
         with (
             WriteBehind(threaded=self._store.concurrent) as writer,
             closing(self._pages()) as pages,
-            closing(worked_ahead(pages, lambda page: gallery.page(page.ids, page.vectors))) as computed,
+            closing(worked_ahead(pages, compute, threaded=self._store.concurrent)) as computed,
         ):
-            for page, computing in computed:
-                usable, biases = computing.result()
+            for page, result in computed:
+                usable, biases = result()
                 ids = _kept(page.ids, usable)
                 new = ItemStatistics.of_biases(len(ids), biases)
                 changed = self._compare(ids, new, columns, flagged)

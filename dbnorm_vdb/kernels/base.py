@@ -5,21 +5,23 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from threading import Lock
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from dbnorm_vdb.kernels.arrays import Array, Floats, Reals
-from dbnorm_vdb.kernels.blocks import CPU_BLOCKS
+from dbnorm_vdb.kernels.blocks import CPU_BLOCKS, Blocks
 from dbnorm_vdb.kernels.nearest import NearestItems
 from dbnorm_vdb.kernels.terms import Term, make_terms
 
 __all__ = ["BankKernel", "Floats", "Reals"]
 
-Step: TypeAlias = Callable[[Reals, int], Floats]
+T = TypeVar("T")
+
+Step: TypeAlias = Callable[[Reals, int], T]
 """What is done with a block of items, and its place among those that are streamed."""
 
 # exp(x) of |x| <= 70, summed over 1e8 terms, neither overflows nor reaches the subnormal numbers of float32.
@@ -45,6 +47,7 @@ class BankKernel(ABC):
     """
 
     xp: ClassVar[Any]  # numpy or torch
+    cpu_blocks: ClassVar[Blocks] = CPU_BLOCKS
     out_of_memory: ClassVar[tuple[type[Exception], ...]] = ()  # what `_retreat` can do something about
 
     def __init__(
@@ -60,7 +63,7 @@ class BankKernel(ABC):
         self.largest_k = min(largest_k, len(bank))
         self.scanned = 0
         self.nearest = NearestItems.empty(len(bank), nearest_k, bank.dtype) if nearest_k else None
-        self.blocks = CPU_BLOCKS
+        self.blocks = self.cpu_blocks
         self._beta = max(self.betas)
         self._bank = bank
         self._largest_norm = _largest_norm(bank)
@@ -82,15 +85,27 @@ class BankKernel(ABC):
 
         With `largest_k` there is one more row: the mean of the largest similarities of each item.
         """
-        parts = [np.empty((len(self.betas) + (self.largest_k > 0), 0))]
-        first = self.scanned
-        parts += self._stream(
-            items,
-            lambda: self.blocks.items_keeping(self.largest_k),
-            lambda block, start: self._scan_block(block, first + start),
+        if not len(items):
+            return np.empty((len(self.betas) + (self.largest_k > 0), 0))
+        first, shifted = self.scanned, self._needs_shift(items)
+        blocks = list(
+            self._stream(
+                items,
+                lambda: self.blocks.items_keeping(self.largest_k),
+                lambda block, start: self._scan_block(block, first + start, shifted=shifted),
+            )
         )
         self.scanned += len(items)
-        return np.concatenate(parts, axis=1)
+        result = np.empty((len(self.betas), len(items)))
+        for term, parts in zip(self._terms, zip(*(block.sums for block in blocks), strict=True), strict=True):
+            result[term.rows] = np.log(np.concatenate([part.values for part in parts], axis=1))
+            if shifted:
+                result[term.rows] += np.concatenate([part.shift for part in parts])
+        result += self._log_scales
+        if self.largest_k:
+            means = np.concatenate([block.largest for block in blocks])
+            result = np.concatenate([result, means[None] / self._scale])
+        return result
 
     def resume(self, scanned: int, similarity: Reals, position: npt.NDArray[np.int64]) -> None:
         """Go on as if `scanned` items had been scanned, with these nearest ones: (m, nearest_k) each.
@@ -126,46 +141,39 @@ class BankKernel(ABC):
 
     # --- the arithmetic of one block ---------------------------------------------------------------------------
 
-    def _scan_block(self, items: Reals, position: int) -> Floats:
-        """Log partitions (k, n) of a block of items, the first of them at `position`, and the row of `largest_k`."""
-        xp, dtype = self.xp, self._bank.dtype
-        shifted = self._needs_shift(items)
-        block = self._scaled(items)
-        sums = [self._put(np.zeros((len(term.rows), len(items)))) for term in self._terms]
-        shifts = [self._put(np.full(len(items), -np.inf if shifted else 0, dtype)) for _ in self._terms]
+    def _scan_block(self, items: Reals, position: int, *, shifted: bool) -> _Scanned:
+        """The sums of a block of items, the first of them at `position`, against all of the bank."""
+        block = self._put(items)
+        sums = [_Sums(self._put(np.zeros((len(term.rows), len(items))))) for term in self._terms]
         largest: Array = None
         with self._workspace() as work:
-            for columns in self._bank_blocks():
-                shape = (len(items), columns.stop - columns.start)
-                products = work.products(*shape)
+            for columns in self.blocks.of_bank(len(self._bank)):
+                products = work.products(len(items), columns.stop - columns.start)
                 self._multiply(block, self._columns[:, columns], products)
                 self._keep_nearest(products, columns, position)
                 if self.largest_k:
-                    ranked = products
-                    if self._placed_offsets is not None:
-                        ranked = xp.add(products, self._placed_offsets[columns], out=work.spare(*shape))
-                    largest = self._keep_largest(largest, ranked)
-                for i, term in enumerate(self._placed_terms):
-                    exponents, out = products, products if i + 1 == len(self._placed_terms) else work.spare(*shape)
-                    if term.beta != self._beta:
-                        exponents = xp.multiply(exponents, term.beta / self._beta, out=out)
-                    if term.addend is not None:
-                        exponents = xp.add(exponents, term.addend[columns], out=out)
-                    if shifted:
-                        shift = xp.maximum(shifts[i], xp.amax(exponents, axis=1))
-                        sums[i] *= xp.exp(shifts[i] - shift)
-                        shifts[i] = shift
-                        exponents = xp.subtract(exponents, shift[:, None], out=out)
-                    xp.exp(exponents, out=out)
-                    sums[i] += xp.stack([xp.matmul(out, factors[columns]) for factors in term.factors])
-        result = np.empty((len(self.betas), len(items)))
-        for term, shift, total in zip(self._terms, shifts, sums, strict=True):
-            result[term.rows] = self._take(shift + xp.log(total))
-        result += self._log_scales
-        if self.largest_k:
-            means = self._take(largest).mean(axis=1, dtype=np.float64) / self._scale
-            result = np.concatenate([result, means[None]])
-        return result
+                    largest = self._keep_largest(largest, products, columns, work)
+                self._add_exponentials(sums, products, columns, work, shifted=shifted)
+        for those in sums:
+            those.values = self._take(those.values)
+            those.shift = self._take(those.shift) if shifted else None
+        return _Scanned(sums, self._take(largest).mean(axis=1, dtype=np.float64) if self.largest_k else np.empty(0))
+
+    def _add_exponentials(
+        self, sums: Sequence[_Sums], products: Array, columns: slice, work: _Workspace, *, shifted: bool
+    ) -> None:
+        """Add the weighted exponentials of a block to the sums of each term; the last takes the place of `products`."""
+        xp = self.xp
+        for i, (term, those) in enumerate(zip(self._placed_terms, sums, strict=True)):
+            exponents, out = products, products if i + 1 == len(sums) else work.spare(*products.shape)
+            if term.beta != self._beta:
+                exponents = xp.multiply(exponents, term.beta / self._beta, out=out)
+            if term.addend is not None:
+                exponents = xp.add(exponents, term.addend[columns], out=out)
+            if shifted:
+                exponents = xp.subtract(exponents, those.shift_for(exponents, xp)[:, None], out=out)
+            xp.exp(exponents, out=out)
+            those.values += xp.stack([xp.matmul(out, factors[columns]) for factors in term.factors])
 
     def _vote_block(self, items: Reals, log_weights: Floats) -> Floats:
         """Log votes (m,) of some items, all of the bank at once."""
@@ -175,7 +183,7 @@ class BankKernel(ABC):
 
     def _votes(self, items: Reals, log_weights: Floats, exponents: Array, shares: Array) -> Floats:
         xp = self.xp
-        self._multiply(self._scaled(items), self._columns, exponents)
+        self._multiply(self._put(items), self._columns, exponents)
         exponents += self._put(log_weights.astype(self._bank.dtype))
         exponents -= xp.amax(exponents, axis=1)[:, None]
         sums = xp.exp(exponents, out=shares).sum(axis=1)
@@ -200,8 +208,10 @@ class BankKernel(ABC):
             with self._merging:
                 self.nearest.merge(rows + columns.start, block, position)
 
-    def _keep_largest(self, kept: Array, products: Array) -> Array:
+    def _keep_largest(self, kept: Array, products: Array, columns: slice, work: _Workspace) -> Array:
         """The largest products (n, at most `largest_k`) of each item, among those kept so far and a block's."""
+        if self._placed_offsets is not None:
+            products = self.xp.add(products, self._placed_offsets[columns], out=work.spare(*products.shape))
         largest = self._largest(products, min(self.largest_k, products.shape[1]))
         if kept is not None:
             both = self.xp.concatenate([kept, largest], axis=1)
@@ -210,7 +220,7 @@ class BankKernel(ABC):
 
     # --- blocks and memory -------------------------------------------------------------------------------------
 
-    def _stream(self, items: Reals, size: Callable[[], int], step: Step) -> Iterator[Floats]:
+    def _stream(self, items: Reals, size: Callable[[], int], step: Step[T]) -> Iterator[T]:
         """`step` of each block of `size()` items. A block that runs out of memory is done again after a retreat."""
         start = 0
         while start < len(items):
@@ -240,7 +250,7 @@ class BankKernel(ABC):
                 for term in self._terms
             ]
             self._placed_offsets = None if self._offsets is None else self._put(self._offsets.astype(dtype))
-            self._columns = self._put_bank(self._bank).T
+            self._columns = self._put_bank(self._bank * self._scale).T
 
     @contextmanager
     def _workspace(self) -> Iterator[_Workspace]:
@@ -252,18 +262,11 @@ class BankKernel(ABC):
         yield work
         self._spare.append(work)
 
-    def _bank_blocks(self) -> Iterator[slice]:
-        for start in range(0, len(self._bank), self.blocks.bank):
-            yield slice(start, min(start + self.blocks.bank, len(self._bank)))
-
     @property
     def _scale(self) -> np.floating[Any]:
-        """Products are similarities times this: folded into the items, the largest beta costs nothing."""
+        """Products are similarities times this: folded into the bank, the largest beta costs nothing."""
         scale: np.floating[Any] = self._bank.dtype.type(self._beta)
         return scale
-
-    def _scaled(self, items: Reals) -> Array:
-        return self._put(np.multiply(items, self._scale, dtype=self._bank.dtype))
 
     def _needs_shift(self, items: Reals) -> bool:
         """Whether an exponent may leave the range in which plain sums of exponentials are safe."""
@@ -306,6 +309,35 @@ class BankKernel(ABC):
     def _retreat(self, error: Exception) -> None:
         """Go on with less memory, or raise `error`."""
         raise error
+
+
+@dataclass
+class _Sums:
+    """Weighted sums of the exponentials of a term, for a block of items, while blocks of the bank go by.
+
+    Attributes:
+        values: (r, n) float64, one row for each of the term's.
+        shift: (n,) the largest exponent of each item so far, which all are diminished by; None for no shift.
+    """
+
+    values: Array
+    shift: Array = None
+
+    def shift_for(self, exponents: Array, xp: Any) -> Array:
+        """(n,) what to subtract from these exponents (n, m), and from now on from all; the sums are scaled to it."""
+        shift = xp.amax(exponents, axis=1)
+        if self.shift is not None:
+            shift = xp.maximum(self.shift, shift)
+            self.values *= xp.exp(self.shift - shift)
+        self.shift = shift
+        return shift
+
+
+class _Scanned(NamedTuple):
+    """What a scan keeps of a block of items: sums for each term, and the mean of each item's largest products."""
+
+    sums: list[_Sums]
+    largest: Floats
 
 
 class _Workspace:

@@ -80,9 +80,9 @@ def test_blocks_are_computed_in_several_threads(four):
     seen = set()
     scan_block = kernel._scan_block
 
-    def watched(*arguments):
+    def watched(*arguments, **options):
         seen.add(threading.current_thread().name)
-        return scan_block(*arguments)
+        return scan_block(*arguments, **options)
 
     kernel._scan_block = watched
     kernel.scan(whole_numbers(2, 4000))
@@ -100,7 +100,7 @@ def test_few_items_leave_the_library_to_itself(four):
 def test_an_error_in_a_block_is_raised_and_the_library_restored(four):
     kernel = make_kernel(whole_numbers(1, 50), [1.0], backend="numpy")
 
-    def fail(*_):
+    def fail(*_, **__):
         raise MemoryError
 
     kernel._scan_block = fail

@@ -89,7 +89,7 @@ def test_work_is_done_in_the_order_of_the_pages_in_one_other_thread(count):
         return page * 10
 
     pages = Pages(count)
-    done = [(page, result.result()) for page, result in worked_ahead(iter(pages), work)]
+    done = [(page, result()) for page, result in worked_ahead(iter(pages), work, threaded=False)]
     assert done == [(page, page * 10) for page in range(count)]
     assert order == list(range(count))
     assert pages.threads <= {threading.current_thread().name}, "pages are read where the caller is"
@@ -104,7 +104,7 @@ def test_some_pages_are_worked_on_ahead_while_the_caller_is_busy():
         finished.release()
         return page
 
-    ahead = worked_ahead(iter(pages), work)
+    ahead = worked_ahead(iter(pages), work, threaded=False)
     assert next(ahead)[0] == 0
     for _ in range(3):
         assert finished.acquire(timeout=10)
@@ -112,16 +112,30 @@ def test_some_pages_are_worked_on_ahead_while_the_caller_is_busy():
     assert [page for page, _ in ahead] == list(range(1, 9))
 
 
-def test_an_error_in_the_work_is_raised_where_the_result_is_asked_for():
+def test_where_others_read_and_write_the_work_is_done_when_it_is_asked_for():
+    worked = []
+    ahead = worked_ahead(
+        iter(Pages(3)), lambda page: worked.append((page, threading.current_thread().name)), threaded=True
+    )
+    _, first = next(ahead)
+    assert worked == []
+    first()
+    for _, result in ahead:
+        result()
+    assert worked == [(page, threading.current_thread().name) for page in range(3)]
+
+
+@BOTH
+def test_an_error_in_the_work_is_raised_where_the_result_is_asked_for(threaded):
     def work(page):
         if page == 2:
             raise FailureError
         return page
 
-    results = [result for _, result in worked_ahead(iter(Pages(4)), work)]
-    assert [result.result() for result in results[:2]] == [0, 1]
+    results = [result for _, result in worked_ahead(iter(Pages(4)), work, threaded=threaded)]
+    assert [result() for result in results[:2]] == [0, 1]
     with pytest.raises(FailureError):
-        results[2].result()
+        results[2]()
 
 
 def test_no_work_is_begun_once_the_caller_stops_or_reading_fails():
@@ -131,32 +145,32 @@ def test_no_work_is_begun_once_the_caller_stops_or_reading_fails():
         begun.append(page)
         release.wait(10)
 
-    ahead = worked_ahead(iter(Pages(9)), work)
+    ahead = worked_ahead(iter(Pages(9)), work, threaded=False)
     next(ahead)
     threading.Timer(0.05, release.set).start()
     ahead.close()
     assert begun == [0]
     with pytest.raises(FailureError):
-        list(worked_ahead(iter(Pages(9, fails_at=2)), lambda page: page))
+        list(worked_ahead(iter(Pages(9, fails_at=2)), lambda page: page, threaded=False))
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("dbnorm-compute")]
 
 
 def test_threads_take_shorter_turns_while_there_is_work_and_as_before_afterwards():
     before = sys.getswitchinterval()
-    first, second = (worked_ahead(iter(Pages(4)), int) for _ in range(2))
+    first, second = (worked_ahead(iter(Pages(4)), int, threaded=False) for _ in range(2))
     next(first), next(second)
-    assert sys.getswitchinterval() == pytest.approx(0.0005)
+    assert sys.getswitchinterval() == pytest.approx(0.0001, abs=1e-6)
     first.close()
-    assert sys.getswitchinterval() == pytest.approx(0.0005), "the second is still at work"
+    assert sys.getswitchinterval() == pytest.approx(0.0001, abs=1e-6), "the second is still at work"
     second.close()
     assert sys.getswitchinterval() == pytest.approx(before)
     try:
         with pipeline._TURNS.short():
             sys.setswitchinterval(0.002)
         assert sys.getswitchinterval() == pytest.approx(0.002), "somebody else has set it: it stays"
-        sys.setswitchinterval(0.0001)
+        sys.setswitchinterval(0.00005)
         with pipeline._TURNS.short():
-            assert sys.getswitchinterval() == pytest.approx(0.0001, abs=1e-6), "shorter already"
+            assert sys.getswitchinterval() == pytest.approx(0.00005, abs=1e-6), "shorter already"
     finally:
         sys.setswitchinterval(before)
 
