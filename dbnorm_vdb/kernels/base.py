@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dbnorm_vdb.kernels.arrays import Array, Floats, Reals
-from dbnorm_vdb.kernels.blocks import CPU_BLOCKS, Blocks
+from dbnorm_vdb.kernels.blocks import CPU_BLOCKS
 from dbnorm_vdb.kernels.nearest import NearestItems
 from dbnorm_vdb.kernels.terms import Term, make_terms
 
@@ -47,7 +47,6 @@ class BankKernel(ABC):
     """
 
     xp: ClassVar[Any]  # numpy or torch
-    cpu_blocks: ClassVar[Blocks] = CPU_BLOCKS
     out_of_memory: ClassVar[tuple[type[Exception], ...]] = ()  # what `_retreat` can do something about
 
     def __init__(
@@ -63,7 +62,7 @@ class BankKernel(ABC):
         self.largest_k = min(largest_k, len(bank))
         self.scanned = 0
         self.nearest = NearestItems.empty(len(bank), nearest_k, bank.dtype) if nearest_k else None
-        self.blocks = self.cpu_blocks
+        self.blocks = CPU_BLOCKS
         self._beta = max(self.betas)
         self._bank = bank
         self._largest_norm = _largest_norm(bank)
@@ -147,7 +146,7 @@ class BankKernel(ABC):
         sums = [_Sums(self._put(np.zeros((len(term.rows), len(items))))) for term in self._terms]
         largest: Array = None
         with self._workspace() as work:
-            for columns in self.blocks.of_bank(len(self._bank)):
+            for columns in self._bank_blocks():
                 products = work.products(len(items), columns.stop - columns.start)
                 self._multiply(block, self._columns[:, columns], products)
                 self._keep_nearest(products, columns, position)
@@ -261,6 +260,10 @@ class BankKernel(ABC):
             work = _Workspace(self._empty)
         yield work
         self._spare.append(work)
+
+    def _bank_blocks(self) -> Iterator[slice]:
+        for start in range(0, len(self._bank), self.blocks.bank):
+            yield slice(start, min(start + self.blocks.bank, len(self._bank)))
 
     @property
     def _scale(self) -> np.floating[Any]:

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
+# A block of weighted votes needs the whole bank; it may hold this many times the elements of a block of a scan, so
+# that a large bank still meets enough items for an efficient product.
+_WHOLE_BANK = 4
 _BUFFERS = 2
 _SHARE_OF_MEMORY = 4
 
 
 @dataclass(frozen=True)
 class Blocks:
-    """The largest numbers of `items` and of `bank` vectors in one matrix product.
-
-    Attributes:
-        whole: a block of weighted votes needs the whole bank. It may hold this many times the elements of a block of a
-            scan, so that a large bank still meets enough items for an efficient product.
-    """
+    """The largest numbers of `items` and of `bank` vectors in one matrix product."""
 
     items: int
     bank: int
-    whole: int = 4
 
     @property
     def elements(self) -> int:
@@ -29,7 +25,7 @@ class Blocks:
 
     def items_for(self, bank_size: int) -> int:
         """How many items a block of the whole bank takes: the fewer, the larger the bank."""
-        return max(1, self.whole * self.elements // bank_size)
+        return max(1, _WHOLE_BANK * self.elements // bank_size)
 
     def items_keeping(self, k: int) -> int:
         """How many items a block takes if `k` similarities of each are kept: fewer, if they would not fit into it."""
@@ -40,19 +36,11 @@ class Blocks:
         if self.elements <= SMALLEST_BLOCKS.elements:
             return None
         if self.bank > self.items:
-            return replace(self, bank=self.bank // 2)
-        return replace(self, items=self.items // 2)
-
-    def of_bank(self, bank_size: int) -> Iterator[slice]:
-        """Equal parts of a bank, none larger than a block."""
-        parts = -(-bank_size // self.bank)
-        edges = [part * bank_size // parts for part in range(parts + 1)]
-        return map(slice, edges, edges[1:])
+            return Blocks(self.items, self.bank // 2)
+        return Blocks(self.items // 2, self.bank)
 
 
 CPU_BLOCKS = Blocks(512, 2048)  # stays in the cache
-# Every call of numpy may have to wait for its turn of the interpreter: fewer of them, at the same speed otherwise.
-NUMPY_BLOCKS = Blocks(512, 8192, whole=1)
 LARGEST_BLOCKS = Blocks(8192, 16384)  # beyond this a GPU is no faster
 SMALLEST_BLOCKS = Blocks(128, 128)
 
@@ -60,7 +48,7 @@ SMALLEST_BLOCKS = Blocks(128, 128)
 def blocks_for(free_bytes: int, itemsize: int) -> Blocks:
     """The largest blocks whose buffers take a quarter of `free_bytes`, with `itemsize` bytes an element."""
     blocks = LARGEST_BLOCKS
-    while blocks.elements * itemsize * _BUFFERS * blocks.whole * _SHARE_OF_MEMORY > free_bytes:
+    while blocks.elements * itemsize * _BUFFERS * _WHOLE_BANK * _SHARE_OF_MEMORY > free_bytes:
         smaller = blocks.halved()
         if smaller is None:
             break

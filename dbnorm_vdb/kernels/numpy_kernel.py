@@ -11,7 +11,6 @@ import numpy.typing as npt
 
 from dbnorm_vdb.kernels.arrays import Reals
 from dbnorm_vdb.kernels.base import BankKernel, Step, T
-from dbnorm_vdb.kernels.blocks import NUMPY_BLOCKS, Blocks
 from dbnorm_vdb.kernels.threads import PROCESSORS
 
 # In groups smaller than this, looking for the best groups first costs more than it saves.
@@ -25,7 +24,6 @@ class NumpyKernel(BankKernel):
     """The arithmetic in numpy."""
 
     xp: ClassVar[Any] = np
-    cpu_blocks: ClassVar[Blocks] = NUMPY_BLOCKS
 
     def _stream(self, items: Reals, size: Callable[[], int], step: Step[T]) -> Iterator[T]:
         if len(items) < 2 * _SMALLEST_BLOCK:

@@ -13,7 +13,7 @@ import torch
 
 from dbnorm_vdb.kernels.arrays import Reals
 from dbnorm_vdb.kernels.base import BankKernel
-from dbnorm_vdb.kernels.blocks import blocks_for
+from dbnorm_vdb.kernels.blocks import CPU_BLOCKS, blocks_for
 
 _logger = logging.getLogger("dbnorm_vdb")
 
@@ -98,7 +98,7 @@ class TorchKernel(BankKernel):
             )
         elif self.device.type != "cpu":
             _logger.warning("%s ran out of memory; going on on the CPU, which is slower (%s)", self.device, error)
-            self.device, self.blocks, self._columns = torch.device("cpu"), self.cpu_blocks, None
+            self.device, self.blocks, self._columns = torch.device("cpu"), CPU_BLOCKS, None
         else:
             raise error
 

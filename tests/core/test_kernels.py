@@ -100,7 +100,7 @@ def test_a_sequence_of_betas_gives_a_row_for_each(betas):
 
 
 def test_the_whole_matrix_is_never_formed():
-    items, bank = unit_vectors(9, 8192, dimension=2), unit_vectors(10, 32_768, dimension=2)
+    items, bank = unit_vectors(9, 4096, dimension=2), unit_vectors(10, 8192, dimension=2)
     tracemalloc.start()
     try:
         log_partition(items, bank, 20.0, backend="numpy")
