@@ -69,8 +69,7 @@ class QdrantStore(Store):
         self._info: VectorInfo | None = None
         self._real_name = collection_name
         self._checkpoint_ids: set[int] = set()
-        self._untouched = False  # no point had statistics when it was last looked at
-        self._sole: int | None = None  # the generation that was begun then
+        self._untouched = False  # no point had statistics when a fit last looked
 
     def close(self) -> None:
         self.client.close()
@@ -127,8 +126,8 @@ class QdrantStore(Store):
         return self.client.count(self.collection, exact=True).count
 
     def count_fitted(self, generation: int, *, just_written: bool = False) -> int:
-        # where there was none before, any statistics are these; a local client takes long over longer paths
-        return self._count(KEY if just_written and generation == self._sole else _path(generation))
+        # where there were none before, any statistics are these; a local client takes long over longer paths
+        return self._count(KEY if just_written and self._untouched else _path(generation))
 
     def _count(self, key: str) -> int:
         """How many points have a value there."""
@@ -276,7 +275,6 @@ class QdrantStore(Store):
     # --- writing -----------------------------------------------------------------------------------------------
 
     def begin(self, generation: int, dimension: int, columns: Sequence[str]) -> None:
-        self._sole, self._untouched = generation if self._untouched else None, False
         self.client.create_collection(
             self._banks(slot(generation)),
             vectors_config=models.VectorParams(size=dimension, distance=models.Distance.DOT, on_disk=True),

@@ -142,7 +142,7 @@ class BankKernel(ABC):
 
     def _scan_block(self, items: Reals, position: int, *, shifted: bool) -> _Scanned:
         """The sums of a block of items, the first of them at `position`, against all of the bank."""
-        block = self._put(items)
+        block = self._scaled(items)
         sums = [_Sums(self._put(np.zeros((len(term.rows), len(items))))) for term in self._terms]
         largest: Array = None
         with self._workspace() as work:
@@ -182,7 +182,7 @@ class BankKernel(ABC):
 
     def _votes(self, items: Reals, log_weights: Floats, exponents: Array, shares: Array) -> Floats:
         xp = self.xp
-        self._multiply(self._put(items), self._columns, exponents)
+        self._multiply(self._scaled(items), self._columns, exponents)
         exponents += self._put(log_weights.astype(self._bank.dtype))
         exponents -= xp.amax(exponents, axis=1)[:, None]
         sums = xp.exp(exponents, out=shares).sum(axis=1)
@@ -249,7 +249,7 @@ class BankKernel(ABC):
                 for term in self._terms
             ]
             self._placed_offsets = None if self._offsets is None else self._put(self._offsets.astype(dtype))
-            self._columns = self._put_bank(self._bank * self._scale).T
+            self._columns = self._put_bank(self._bank).T
 
     @contextmanager
     def _workspace(self) -> Iterator[_Workspace]:
@@ -267,9 +267,12 @@ class BankKernel(ABC):
 
     @property
     def _scale(self) -> np.floating[Any]:
-        """Products are similarities times this: folded into the bank, the largest beta costs nothing."""
+        """Products are similarities times this: folded into the items, the largest beta costs nothing."""
         scale: np.floating[Any] = self._bank.dtype.type(self._beta)
         return scale
+
+    def _scaled(self, items: Reals) -> Array:
+        return self._put(np.multiply(items, self._scale, dtype=self._bank.dtype))
 
     def _needs_shift(self, items: Reals) -> bool:
         """Whether an exponent may leave the range in which plain sums of exponentials are safe."""
