@@ -161,15 +161,15 @@ def test_statistics_that_are_late(
     adapter, strict = engine.adapter(collection), engine.adapter(collection, on_missing="error")
     inner_of(adapter)._store.read_documents = inner_of(strict)._store.read_documents = never
     for _ in range(3):
-        assert ids_of(engine, adapter, timeout=1) == raw
+        assert ids_of(engine, adapter, timeout=3) == raw
     assert ids_of(engine, adapter) == raw
     assert adapter.fallback_reasons == {"late": 4}
     assert len(told(caplog)) == 1
-    assert "within its timeout of 1 s" in told(caplog)[0]
+    assert "within its timeout of 3 s" in told(caplog)[0]
     with pytest.raises(StatisticsTimeoutError, match="raise the timeout, or search with method='raw'"):
-        ids_of(engine, strict, timeout=1)
+        ids_of(engine, strict, timeout=3)
     with pytest.raises(TimeoutError):
-        ids_of(engine, adapter, timeout=1, method="is")
+        ids_of(engine, adapter, timeout=3, method="is")
 
 
 def test_statistics_that_were_late_are_used_when_they_have_come(
