@@ -185,7 +185,7 @@ class GalleryWriter:
             closing(worked_ahead(pages, compute, threaded=self._store.concurrent)) as computed,
         ):
             for page, result in computed:
-                if not settled:  # while the first page is computed
+                if not settled:  # beside an embedded engine, while the first page is computed
                     self._ledger.settle(self._claim)
                     settled = True
                     if checkpoint is None:
