@@ -95,7 +95,7 @@ class SyntheticStore(Store):
     def similarities(self, scores: np.ndarray) -> np.ndarray:
         return scores
 
-    def has_companions(self) -> bool:
+    def has_leftovers(self) -> bool:
         return False
 
     def discard_orphans(self, generation: int) -> int:

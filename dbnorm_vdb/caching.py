@@ -126,6 +126,13 @@ class _Held:
         self._unknown.clear()
 
 
+def check_cache(mode: str, max_bytes: int) -> None:
+    """Raise InvalidParameterError for what no cache can be made of."""
+    if mode not in MODES:
+        raise InvalidParameterError(f"cache must be 'all', 'lazy' or 'none', got {mode!r}")
+    check_count(max_bytes, what="cache_bytes", least=0)
+
+
 class ItemCache:
     """Statistics of items, from memory or from the database. Safe under threads and coroutines.
 
@@ -137,11 +144,9 @@ class ItemCache:
     """
 
     def __init__(self, store: Store, mode: str, max_bytes: int) -> None:
-        if mode not in MODES:
-            raise InvalidParameterError(f"cache must be 'all', 'lazy' or 'none', got {mode!r}")
         self._store = store
         self._mode = mode
-        self._max_bytes = check_count(max_bytes, what="cache_bytes", least=0)
+        self._max_bytes = max_bytes
         self._lock = threading.Lock()
         self._loading = threading.Lock()
         self._held: _Held | None = None
@@ -291,9 +296,13 @@ class ItemCache:
                 self._held.put_as_written([written])
 
     def seen(self, statistics: CollectionStatistics | None) -> None:
-        """The collection-level statistics were read: ask again for items that had none, or let go of everything."""
+        """The collection-level statistics were read: ask again for items that had none, or let go of everything.
+
+        Of what is held, that is, where there are no statistics any more, or older ones: of a collection that an alias
+        was switched back to.
+        """
         with self._lock:
-            if statistics is None:
+            if statistics is None or (self._held is not None and self._held.of > _identity(statistics)):
                 self._held = None
             elif self._held is not None:
                 self._held.forget_unknown()

@@ -197,6 +197,7 @@ class NormalizedCollection(Generations, ABC):
             item_count=self._store.count(),
             fitted_count=self._store.count_fitted(state.active.generation) if state.active else 0,
             active=state.active and self._ledger.active(),
+            banks_missing=state.active is not None and not self._store.has_banks(state.active.generation),
             rejected=state.rejected,
             writing=state.writing,
             changed_banks=changed,

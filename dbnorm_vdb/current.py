@@ -102,6 +102,8 @@ class CurrentStatistics:
                 info = self._store.describe(fresh=True)
                 check_same_vector(statistics, info, self._store.collection, fitting=False)
                 self._checked = (now, statistics.generation)
+        elif self._known.statistics is not None:  # with them the vector may have gone: the collection was made anew
+            self._store.describe(fresh=True)
         if puts == self._puts:  # else something newer has come in between
             self.put(statistics)
         return statistics

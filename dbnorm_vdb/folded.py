@@ -9,9 +9,11 @@ from typing import Any
 import numpy.typing as npt
 
 from dbnorm_vdb.banks import Vectors
-from dbnorm_vdb.errors import DimensionMismatchError, InvalidParameterError, NotFittedError
+from dbnorm_vdb.errors import DimensionMismatchError, NotFittedError
 from dbnorm_vdb.folding import FoldedStatistics
+from dbnorm_vdb.parameters import check_ttl
 from dbnorm_vdb.planning import DEFAULT_STATISTICS_TTL
+from dbnorm_vdb.wrapping import unwrapped
 
 
 class FoldedCollection(ABC):
@@ -25,9 +27,8 @@ class FoldedCollection(ABC):
     """
 
     def __init__(self, client: Any, collection_name: str, *, statistics_ttl: float = DEFAULT_STATISTICS_TTL) -> None:
-        if not statistics_ttl >= 0:
-            raise InvalidParameterError(f"statistics_ttl must be at least 0 seconds, got {statistics_ttl!r}")
-        self.client = client
+        check_ttl(statistics_ttl)
+        self.client = unwrapped(client)
         self.collection_name = collection_name
         self._ttl = statistics_ttl
         self._cached: tuple[float, FoldedStatistics] | None = None

@@ -144,7 +144,7 @@ class Generations(Inspections):
         claim = self._ledger.claim(work=work, generation=generation if checkpoint else None)
         try:
             active = self._ledger.read().active
-            if checkpoint is None and (state.writing or (not active and self._store.has_companions())):
+            if checkpoint is None and (state.writing or (not active and self._store.has_leftovers())):
                 self._ledger.settle(claim)
                 self._store.discard_generations(keep=active.generation if active else None)
             writer = GalleryWriter(self._store, self._ledger, info, claim, settings, execution)
@@ -232,7 +232,8 @@ class Generations(Inspections):
             NotFittedError: there are no statistics yet.
             EmptyCollectionError: there are no items left; `drop()` the statistics.
             FitInProgressError: a fit of the collection is running, or took over.
-            StatisticsError: the stored banks are not those that were fitted.
+            ForeignDataError: a name to be written under is taken.
+            StatisticsError: the stored banks are gone, or are not those that were fitted.
         """
         started = time.monotonic()
         execution = Execution.of(batch_size, max_items_per_second, progress)
@@ -240,6 +241,7 @@ class Generations(Inspections):
         FitSettings(page_size=page_size, backend=backend).check_backend(info.metric)
         if self._ledger.active() is None:
             raise NotFittedError(f"collection {self._store.collection!r} has no statistics to refresh; call fit()")
+        self._store.check_writable()
         count = self._count_items(info)
         claim, active, unfinished_claim = self._claim_active(info)
         try:
@@ -342,15 +344,23 @@ class Generations(Inspections):
 
     # --- items that come later ---------------------------------------------------------------------------------
 
-    def _new_items(self, vectors: Vectors) -> tuple[CollectionStatistics, ItemStatistics] | None:
-        """Statistics of (n, d) items about to be written, from the stored banks; None if nothing is fitted.
+    def _fitted_before_writing(self) -> CollectionStatistics | None:
+        """The statistics of now, for items about to be written; None if nothing is fitted.
 
-        The bias ranges of the collection hold for these items when this returns.
+        If they are not those of the last items, the vector is described anew: the collection may be an alias, switched.
         """
         active = self._ledger.active()
-        if active is None:
-            return None
-        check_same_vector(active, self._store.describe(), self._store.collection, fitting=False)
+        if active is not None:
+            known = self._bank_biases is not None and self._bank_biases[0] == active.generation
+            info = self._store.describe(fresh=not known)
+            check_same_vector(active, info, self._store.collection, fitting=False)
+        return active
+
+    def _new_items(self, active: CollectionStatistics, vectors: Vectors) -> tuple[CollectionStatistics, ItemStatistics]:
+        """Statistics of (n, d) items about to be written, from the stored banks, and those of the collection.
+
+        Their bias ranges hold for these items when this returns.
+        """
         with self._banks_lock:
             if self._bank_biases is None or self._bank_biases[0] != active.generation:
                 self._bank_biases = (active.generation, self._load_biases(active))

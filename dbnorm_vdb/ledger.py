@@ -126,7 +126,7 @@ class Ledger:
             FitInProgressError: a fit is running.
         """
         documents = self._store.read_documents()
-        if all(document in (None, "") for document in documents.values()) and not self._store.has_companions():
+        if all(document in (None, "") for document in documents.values()) and not self._store.has_leftovers():
             return False
         with contextlib.suppress(StatisticsFormatError):  # what cannot be read can be removed all the same
             self._check_free(self.read())

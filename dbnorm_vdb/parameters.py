@@ -33,6 +33,12 @@ def check_count(count: object, *, what: str, least: int = 1) -> int:
     return int(count)
 
 
+def check_ttl(seconds: object) -> None:
+    """Raise InvalidParameterError unless the time to live of statistics is a number of at least 0 seconds."""
+    if not (isinstance(seconds, Real) and float(seconds) >= 0):
+        raise InvalidParameterError(f"statistics_ttl must be at least 0 seconds, got {seconds!r}")
+
+
 def length_of(vector: object) -> float | None:
     """The Euclidean length of a vector in a list, which is told in less time than an array is made; None for others."""
     if type(vector) is not list:

@@ -9,7 +9,7 @@ import threading
 from typing import Any, TypeVar
 
 from dbnorm_vdb.biases import BankBiases
-from dbnorm_vdb.caching import CacheInfo, ItemCache
+from dbnorm_vdb.caching import CacheInfo, ItemCache, check_cache
 from dbnorm_vdb.current import CurrentStatistics
 from dbnorm_vdb.deadline import NO_DEADLINE, Deadline
 from dbnorm_vdb.errors import (
@@ -21,7 +21,7 @@ from dbnorm_vdb.errors import (
 from dbnorm_vdb.fallbacks import ABSENT, Fallbacks, in_words, reason_of
 from dbnorm_vdb.ledger import Ledger
 from dbnorm_vdb.methods import Method, check_supported
-from dbnorm_vdb.parameters import check_count
+from dbnorm_vdb.parameters import check_count, check_ttl
 from dbnorm_vdb.searching import DEFAULT_MAX_CANDIDATES, SearchPlan
 from dbnorm_vdb.statistics import CollectionStatistics
 from dbnorm_vdb.steps import Steps, Work, run, within
@@ -30,6 +30,12 @@ from dbnorm_vdb.store import Store, VectorInfo
 DEFAULT_STATISTICS_TTL = 5.0
 
 T = TypeVar("T")
+
+
+def check_options(statistics_ttl: float, cache: str, cache_bytes: int) -> None:
+    """Raise InvalidParameterError for options of adapters that cannot be used."""
+    check_ttl(statistics_ttl)
+    check_cache(cache, cache_bytes)
 
 
 class Planning:
@@ -54,8 +60,7 @@ class Planning:
     def __init__(self, store: Store, *, on_missing: str, statistics_ttl: float, cache: str, cache_bytes: int) -> None:
         if on_missing not in ("raw", "error"):
             raise InvalidParameterError(f"on_missing must be 'raw' or 'error', got {on_missing!r}")
-        if not statistics_ttl >= 0:
-            raise InvalidParameterError(f"statistics_ttl must be at least 0 seconds, got {statistics_ttl!r}")
+        check_options(statistics_ttl, cache, cache_bytes)
         self._store = store
         self._ledger = Ledger(store)
         self._on_missing = on_missing

@@ -175,8 +175,12 @@ class Store(ABC):
         """Raise ForeignDataError if a name to be written under is taken by data that is not ours."""
 
     @abstractmethod
-    def has_companions(self) -> bool:
-        """Whether some companion collection of ours exists, whatever the state says."""
+    def has_leftovers(self) -> bool:
+        """Whether something of ours is there beside the documents, whatever these say."""
+
+    @abstractmethod
+    def has_banks(self, generation: int) -> bool:
+        """Whether the companion collection with the banks of a generation exists."""
 
     @abstractmethod
     def begin(self, generation: int, dimension: int, columns: Sequence[str]) -> None:

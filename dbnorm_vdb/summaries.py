@@ -103,6 +103,7 @@ class Status(BaseModel):
         writing: the claim of a fit that is running, or was killed.
         changed_banks: of the banks given to `status`, those that differ from the fitted ones.
         bank_distance: of the queries given to `status` from the fitted query bank.
+        banks_missing: the stored banks are gone: searches go on, but new items cannot get statistics.
     """
 
     engine: str
@@ -117,6 +118,7 @@ class Status(BaseModel):
     writing: FitClaim | None
     changed_banks: list[str]
     bank_distance: BankDistance | None = None
+    banks_missing: bool = False
 
     @property
     def coverage(self) -> float:
@@ -128,7 +130,8 @@ class Status(BaseModel):
         """What is due, in words: a fit, a refresh, or nothing."""
         if self.active is None:
             return ["fit: there are no statistics"]
-        found = [f"fit: the {name} bank is not the one that was fitted" for name in self.changed_banks]
+        found = ["fit: the stored banks are gone, new items cannot get statistics"] if self.banks_missing else []
+        found += [f"fit: the {name} bank is not the one that was fitted" for name in self.changed_banks]
         validated = self.active.verdict.bank_distance if self.active.verdict is not None else None
         for which, distance in (("these", self.bank_distance), ("those of the validation", validated)):
             if distance is not None and distance.unlike:

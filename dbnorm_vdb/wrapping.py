@@ -9,15 +9,15 @@ import functools
 import inspect
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, TypeAlias, TypeVar
 
 from dbnorm_vdb.deadline import NO_DEADLINE, Deadline
-from dbnorm_vdb.errors import InvalidParameterError, NotFittedError, StatisticsTimeoutError
+from dbnorm_vdb.errors import InvalidParameterError, NotFittedError, StatisticsError, StatisticsTimeoutError
 from dbnorm_vdb.eventloop import run_async
 from dbnorm_vdb.fallbacks import Warnings, in_words
 from dbnorm_vdb.serving import Serving
-from dbnorm_vdb.steps import Steps, run, within, work
+from dbnorm_vdb.steps import Steps, Work, run, within, work
 
 Adapter = TypeVar("Adapter", bound=Serving)
 Client = TypeVar("Client")
@@ -44,6 +44,12 @@ class WrappedClient(Generic[Client, Adapter]):
         self._without: dict[str, float] = {}
         self._warnings: dict[str, Warnings] = {}
 
+    def forget(self) -> None:
+        """Look at every collection anew: the client may mean others by their names from now on."""
+        with self._lock:
+            self._adapters.clear()
+            self._without.clear()
+
     def adapter(self, collection: str, deadline: Deadline = NO_DEADLINE) -> Steps[Adapter | None]:
         """The adapter of a collection that has statistics.
 
@@ -64,14 +70,33 @@ class WrappedClient(Generic[Client, Adapter]):
                 if statistics is not None:
                     return adapter
         except Exception as error:  # the clients' errors have no common base class
-            warnings = self._warnings.setdefault(collection, Warnings(collection))
-            warnings.warn("raw", f"its statistics cannot be used, searches are raw: {in_words(error)}")
+            self._warn(collection, "raw", f"its statistics cannot be used, searches are raw: {in_words(error)}")
             if isinstance(error, StatisticsTimeoutError) and collection in self._adapters:
                 return None  # reading them goes on, for the next ones
         with self._lock:
             self._adapters.pop(collection, None)
             self._without[collection] = time.monotonic()
         return None
+
+    def written(self, name: str, adapter: Adapter, arguments: Mapping[str, Any]) -> Steps[Any]:
+        """What a method of the adapter that writes items returns; without their statistics, where these cannot be had.
+
+        Then they are written all the same, with a warning, at most once a minute.
+        """
+
+        def write() -> Any:
+            try:
+                return getattr(adapter, name)(**arguments)
+            except StatisticsError as error:  # nothing is written yet
+                collection = adapter.collection_name
+                words = f"items are written without statistics, call refresh() or fit(): {in_words(error)}"
+                self._warn(collection, "written", words)
+                return getattr(adapter.client, name)(collection, **arguments)
+
+        return (yield Work(write, writes=True))
+
+    def _warn(self, collection: str, reason: str, words: str) -> None:
+        self._warnings.setdefault(collection, Warnings(collection)).warn(reason, words)
 
     def _made(self, collection: str) -> None:
         """Make the adapter, for this call and the next ones."""
@@ -92,6 +117,14 @@ class WrappedClient(Generic[Client, Adapter]):
         return {**arguments, **others}
 
 
+def unwrapped(client: Client) -> Client:
+    """The client that was wrapped; another one as it is.
+
+    Adapters work with it: what they take for raw must not be normalised already.
+    """
+    return client._dbnorm.client if isinstance(client, _SharedState) else client
+
+
 def without_options(arguments: Mapping[str, Any], collection: str) -> dict[str, Any]:
     """The arguments of a search on a collection without statistics, as the client takes them.
 
@@ -109,13 +142,20 @@ Replacement: TypeAlias = Callable[..., Steps[Any]]
 """What takes the place of a client's method: (behind, collection name, its other arguments) -> steps to its result."""
 
 
-def wrapped(client: Client, replacements: Mapping[str, Replacement], behind: WrappedClient[Client, Any]) -> Client:
+def wrapped(
+    client: Client,
+    replacements: Mapping[str, Replacement],
+    behind: WrappedClient[Client, Any],
+    *,
+    renaming: Sequence[str] = (),
+) -> Client:
     """An object of a subclass of the client's class that shares all the client's state.
 
     Args:
         client: to be wrapped.
         replacements: of its methods, by name.
         behind: what they work with.
+        renaming: methods of the client after which a name may stand for another collection.
 
     Raises:
         InvalidParameterError: it is a wrapped client.
@@ -124,6 +164,7 @@ def wrapped(client: Client, replacements: Mapping[str, Replacement], behind: Wra
         raise InvalidParameterError("this client is wrapped already")
     kind = type(client)
     methods = {name: _method(getattr(kind, name), steps, behind) for name, steps in replacements.items()}
+    methods |= {name: _renaming(getattr(kind, name), behind) for name in renaming if hasattr(kind, name)}
     made: Client = object.__new__(
         type(f"Normalized{kind.__name__}", (_SharedState, kind), {"_dbnorm": behind, **methods})
     )
@@ -143,6 +184,29 @@ def _method(own: Callable[..., Any], steps: Replacement, behind: WrappedClient[A
     @functools.wraps(own)
     def method(self: Any, collection_name: str, *args: Any, **kwargs: Any) -> Any:
         return run(steps(behind, collection_name, *args, **kwargs), behind.client)
+
+    return method
+
+
+def _renaming(own: Callable[..., Any], behind: WrappedClient[Any, Any]) -> Callable[..., Any]:
+    """The client's own method, after which all collections are looked at anew."""
+    if inspect.iscoroutinefunction(own):
+
+        @functools.wraps(own)
+        async def awaited(self: Any, *args: Any, **kwargs: Any) -> Any:
+            try:
+                return await own(behind.client, *args, **kwargs)
+            finally:
+                behind.forget()
+
+        return awaited
+
+    @functools.wraps(own)
+    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return own(behind.client, *args, **kwargs)
+        finally:
+            behind.forget()
 
     return method
 

@@ -353,8 +353,13 @@ def stored_banks(store: Store, statistics: CollectionStatistics) -> tuple[dict[s
     """The banks of fitted statistics, read back and compared with their fingerprints, and the query bank's weights.
 
     Raises:
-        StatisticsError: a stored bank is not the one that was fitted.
+        StatisticsError: a stored bank is not the one that was fitted, or they are gone.
     """
+    if not store.has_banks(statistics.generation):
+        raise StatisticsError(
+            f"collection {store.collection!r}: the stored banks are gone (the collection was renamed, or copied without"
+            " its companions, or somebody dropped them): fit again"
+        )
     banks: dict[str, Bank] = {}
     log_weights = None
     for name, fitted in statistics.banks.items():

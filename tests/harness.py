@@ -109,6 +109,14 @@ class Engine(ABC):
     @abstractmethod
     def drop_collection(self, collection: str) -> None: ...
 
+    @abstractmethod
+    def drop_banks(self, collection: str) -> None:
+        """Remove the companion collections that hold the banks."""
+
+    @abstractmethod
+    def point_alias(self, alias: str, collection: str) -> None:
+        """Let an alias, which there may be already, stand for a collection."""
+
     def string_ids(self, n: int) -> list[str]:
         return [str(uuid.uuid5(uuid.NAMESPACE_URL, str(i))) for i in range(n)]
 
@@ -201,6 +209,18 @@ class QdrantEngine(Engine):
 
     def drop_collection(self, collection):
         self._client.delete_collection(collection)
+
+    def drop_banks(self, collection):
+        for suffix in ("", "_alt"):
+            self._client.delete_collection(f"{collection}__dbnorm_bank{suffix}")
+
+    def point_alias(self, alias, collection):
+        known = [one.alias_name for one in self._client.get_aliases().aliases]
+        changes: list[Any] = [models.DeleteAliasOperation(delete_alias=models.DeleteAlias(alias_name=alias))]
+        create = models.CreateAlias(collection_name=collection, alias_name=alias)
+        self._client.update_collection_aliases(
+            [*changes[: alias in known], models.CreateAliasOperation(create_alias=create)]
+        )
 
     def engine_score(self, similarity, metric):
         if metric != "euclidean":
@@ -295,6 +315,14 @@ class MilvusEngine(Engine):
 
     def drop_collection(self, collection):
         self._client.drop_collection(collection)
+
+    def drop_banks(self, collection):
+        for suffix in ("", "_alt"):
+            self._client.drop_collection(f"{collection}__dbnorm_bank{suffix}")
+
+    def point_alias(self, alias, collection):
+        known = any(self._client.list_aliases(name).get("aliases") for name in self._client.list_collections())
+        (self._client.alter_alias if known else self._client.create_alias)(collection, alias)
 
     def engine_score(self, similarity, metric):
         return -similarity if metric == "euclidean" else similarity

@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from pymilvus import MilvusClient, MilvusException
+from pymilvus import AsyncMilvusClient, MilvusClient, MilvusException
 
 from dbnorm_milvus.copying import MilvusFoldTarget
 from dbnorm_milvus.hybrid import MilvusHybridSearches
 from dbnorm_milvus.store import MilvusStore
 from dbnorm_vdb.banks import check_vectors, dense_vectors
 from dbnorm_vdb.caching import DEFAULT_CACHE_BYTES
-from dbnorm_vdb.errors import InvalidTargetError
+from dbnorm_vdb.errors import InvalidParameterError, InvalidTargetError
 from dbnorm_vdb.eventloop import uninterrupted
 from dbnorm_vdb.fallbacks import logger
 from dbnorm_vdb.planning import DEFAULT_STATISTICS_TTL
@@ -25,6 +25,7 @@ from dbnorm_vdb.stepped import steps_of
 from dbnorm_vdb.steps import Steps, Work
 from dbnorm_vdb.store import Hit
 from dbnorm_vdb.targets import Target
+from dbnorm_vdb.wrapping import unwrapped
 
 _INSERT_BATCH = 1000
 
@@ -58,7 +59,11 @@ class MilvusAdapter(MilvusHybridSearches):
         cache: str = "all",
         cache_bytes: int = DEFAULT_CACHE_BYTES,
     ) -> None:
-        self.client = client
+        self.client = client = unwrapped(client)
+        if isinstance(client, AsyncMilvusClient):
+            raise InvalidParameterError(
+                "MilvusAdapter takes a MilvusClient; for an AsyncMilvusClient use AsyncMilvusAdapter"
+            )
         super().__init__(
             MilvusStore(client, collection_name, vector_field),
             on_missing=on_missing,
@@ -128,10 +133,11 @@ class MilvusAdapter(MilvusHybridSearches):
         self, write: Any, data: Any, timeout: float | None, partition_name: str | None, kwargs: dict[str, Any]
     ) -> Any:
         rows = [data] if isinstance(data, dict) else data
+        active = self._fitted_before_writing()
         info = self._store.describe()
         vectors = [row.get(info.name) if isinstance(row, dict) else None for row in rows or ()]
         there, matrix = dense_vectors(vectors, info.dimension)
-        computed = self._new_items(matrix) if there else None
+        computed = self._new_items(active, matrix) if active is not None and there else None
         with uninterrupted():  # rows are not left without their statistics
             result = write(self.collection_name, data=data, timeout=timeout, partition_name=partition_name, **kwargs)
             if computed is not None:

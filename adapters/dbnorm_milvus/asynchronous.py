@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from pymilvus import AsyncMilvusClient
+from pymilvus import AsyncMilvusClient, MilvusClient
 
 from dbnorm_milvus.adapter import MilvusAdapter
 from dbnorm_vdb.asynchronous import AsyncCollection, Awaited, awaited, threaded
 from dbnorm_vdb.caching import DEFAULT_CACHE_BYTES
+from dbnorm_vdb.errors import InvalidParameterError
 from dbnorm_vdb.eventloop import Bridge
 from dbnorm_vdb.planning import DEFAULT_STATISTICS_TTL
+from dbnorm_vdb.wrapping import unwrapped
 
 
 class AsyncMilvusAdapter(AsyncCollection):
@@ -34,7 +36,11 @@ class AsyncMilvusAdapter(AsyncCollection):
         cache: str = "all",
         cache_bytes: int = DEFAULT_CACHE_BYTES,
     ) -> None:
-        self.client = client
+        self.client = client = unwrapped(client)
+        if isinstance(client, MilvusClient):
+            raise InvalidParameterError(
+                "AsyncMilvusAdapter takes an AsyncMilvusClient; for a MilvusClient use MilvusAdapter"
+            )
         self._inner = BridgedAdapter(
             Bridge(client),
             collection_name,

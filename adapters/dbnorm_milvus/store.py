@@ -322,9 +322,12 @@ class MilvusStore(Store):
         for which in SLOTS:
             self._our_companions(which)
 
-    def has_companions(self) -> bool:
+    def has_leftovers(self) -> bool:
         self.describe()
         return any(self._our_companions(which, refuse=False) for which in SLOTS)
+
+    def has_banks(self, generation: int) -> bool:
+        return bool(self.client.has_collection(self._banks_of(generation)))
 
     def _our_companions(self, which: str, *, refuse: bool = True) -> list[str]:
         """Those of a slot's companions that exist; ForeignDataError if a name is taken by something else."""

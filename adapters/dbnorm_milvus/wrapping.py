@@ -16,9 +16,9 @@ from dbnorm_vdb.deadline import Deadline
 from dbnorm_vdb.errors import InvalidParameterError
 from dbnorm_vdb.eventloop import Bridge
 from dbnorm_vdb.ledger import Ledger
-from dbnorm_vdb.planning import DEFAULT_STATISTICS_TTL
+from dbnorm_vdb.planning import DEFAULT_STATISTICS_TTL, check_options
 from dbnorm_vdb.stepped import steps_of
-from dbnorm_vdb.steps import Steps, Work, call
+from dbnorm_vdb.steps import Steps, call
 from dbnorm_vdb.wrapping import Replacement, WrappedClient, without_options, wrapped
 
 Client = TypeVar("Client", MilvusClient, AsyncMilvusClient)
@@ -54,6 +54,7 @@ def wrap(
     """
     if not isinstance(client, (MilvusClient, AsyncMilvusClient)):
         raise InvalidParameterError(f"wrap() takes a MilvusClient or AsyncMilvusClient, got {type(client).__name__}")
+    check_options(statistics_ttl, cache, cache_bytes)
     blocking: Any = client if isinstance(client, MilvusClient) else Bridge(client)
     kind = MilvusAdapter if isinstance(client, MilvusClient) else BridgedAdapter
 
@@ -65,7 +66,7 @@ def wrap(
         return kind(blocking, collection, active.vector, **options)
 
     there = {name: steps for name, steps in _REPLACEMENTS.items() if hasattr(client, name)}
-    return wrapped(client, there, WrappedClient(client, make, statistics_ttl))
+    return wrapped(client, there, WrappedClient(client, make, statistics_ttl), renaming=_RENAMING)
 
 
 def _search(
@@ -95,8 +96,18 @@ def _write(name: str, behind: Behind, collection: str, *args: Any, **kwargs: Any
     if adapter is None:
         return (yield from call(name, collection, *args, **kwargs))
     arguments = behind.bound(name, collection, args, kwargs)
-    return (yield Work(partial(getattr(adapter, name), **arguments), writes=True))
+    return (yield from behind.written(name, adapter, arguments))
 
+
+_RENAMING = (
+    "use_database",
+    "using_database",
+    "drop_collection",
+    "rename_collection",
+    "create_alias",
+    "alter_alias",
+    "drop_alias",
+)
 
 _REPLACEMENTS: dict[str, Replacement] = {
     "search": partial(_search, "search", _own_field, lambda adapter, asked: steps_of(adapter.search)(**asked)),

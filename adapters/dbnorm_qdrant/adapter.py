@@ -9,18 +9,19 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from qdrant_client import QdrantClient, grpc, models
+from pydantic import BaseModel
+from qdrant_client import AsyncQdrantClient, QdrantClient, grpc, models
 
 from dbnorm_qdrant.copying import QdrantFoldTarget
 from dbnorm_qdrant.formula import check_execution
 from dbnorm_qdrant.groups import QdrantGroups
-from dbnorm_qdrant.payload import as_structs, generation_key, id_as_stored, item_payloads, vector_of
+from dbnorm_qdrant.payload import as_structs, generation_key, id_as_stored, is_ours, item_payloads, vector_of
 from dbnorm_qdrant.points import clean, lookup
 from dbnorm_qdrant.store import QdrantStore
 from dbnorm_vdb.banks import check_vectors, dense_vectors
 from dbnorm_vdb.caching import DEFAULT_CACHE_BYTES
 from dbnorm_vdb.deadline import Deadline
-from dbnorm_vdb.errors import InvalidParameterError, InvalidTargetError
+from dbnorm_vdb.errors import ForeignDataError, InvalidParameterError, InvalidTargetError
 from dbnorm_vdb.methods import Method
 from dbnorm_vdb.observing import count_outcomes, count_queries, observed
 from dbnorm_vdb.planning import DEFAULT_STATISTICS_TTL
@@ -30,6 +31,10 @@ from dbnorm_vdb.stepped import stepped, steps_of
 from dbnorm_vdb.steps import Steps, done
 from dbnorm_vdb.store import KEY, Hit
 from dbnorm_vdb.targets import Target
+from dbnorm_vdb.wrapping import unwrapped
+
+_CONDITIONS = ("update_filter", "update_mode")
+"""Arguments of upserts by which a point is perhaps not written."""
 
 
 class QdrantAdapter(QdrantGroups):
@@ -67,7 +72,11 @@ class QdrantAdapter(QdrantGroups):
     ) -> None:
         check_execution(execution)
         self._execution = execution
-        self.client = client
+        self.client = client = unwrapped(client)
+        if isinstance(client, AsyncQdrantClient):
+            raise InvalidParameterError(
+                "QdrantAdapter takes a QdrantClient; for an AsyncQdrantClient use AsyncQdrantAdapter"
+            )
         super().__init__(
             QdrantStore(client, collection_name, vector_name),
             on_missing=on_missing,
@@ -178,29 +187,51 @@ class QdrantAdapter(QdrantGroups):
 
         One request writes both. Points without the vector, and those that the server embeds, get none before the
         next `refresh`; until then the others are in no activation set.
+
+        Raises:
+            ForeignDataError: the payload of a point has something else under our key.
+            StatisticsError: the stored banks are gone, or are not those that were fitted.
         """
         completed, written = self._with_statistics(points)
         result = self.client.upsert(self.collection_name, completed, wait=wait, **kwargs)
-        if written is not None:
-            self._items.put(*written)
+        if written is not None and self._items.in_use:
+            conditional = any(kwargs.get(name) is not None for name in _CONDITIONS)
+            self._items.put(*(self._reread(*written) if conditional else written))
         return result
+
+    def _reread(
+        self, statistics: CollectionStatistics, ids: Sequence[ItemId], items: ItemStatistics
+    ) -> tuple[CollectionStatistics, Sequence[ItemId], ItemStatistics]:
+        """What is stored of points that were perhaps written, and perhaps not."""
+        try:
+            return statistics, *self._store.items(statistics.generation, ids, list(statistics.columns))
+        except Exception:  # the points are written: a failure here is not the caller's
+            self._items.seen(None)
+            return statistics, [], items[:0]
 
     def _with_statistics(
         self, points: Any
     ) -> tuple[Any, tuple[CollectionStatistics, Sequence[ItemId], ItemStatistics] | None]:
         """The points with our key in their payload, as far as statistics can be computed for them; and these."""
         batch = points if isinstance(points, models.Batch) else None
-        if batch is None:
-            points = points if isinstance(points, Sequence) else list(points)
-            if not all(isinstance(point, (models.PointStruct, grpc.PointStruct)) for point in points):
-                return points, None  # the client says what is wrong with them
+        if batch is None and not isinstance(points, (Sequence, BaseModel)):
+            points = list(points)
         structs = as_structs(points)
+        active = self._fitted_before_writing() if structs else None
+        if structs is None or active is None:
+            return points, None
         info = self._store.describe()
         there, matrix = dense_vectors([vector_of(point, info.name) for point in structs], info.dimension)
-        computed = self._new_items(matrix) if there else None
-        if computed is None:
+        if not there:
             return points, None
-        statistics, items = computed
+        payloads = [(point.id, point.payload or {}) for point in structs]
+        foreign = [item for item, payload in payloads if KEY in payload and not is_ours(payload[KEY])]
+        if foreign:
+            raise ForeignDataError(
+                f"collection {self.collection_name!r}: points have a payload key {KEY!r} that is not of this library's"
+                f" making (first: {foreign[0]!r}); rename that key"
+            )
+        statistics, items = self._new_items(active, matrix)
         for row, ours in zip(there, item_payloads(items), strict=True):
             payload = {**(structs[row].payload or {}), KEY: {generation_key(statistics.generation): ours}}
             if ours:

@@ -62,9 +62,9 @@ class QdrantAnswers(QdrantPrefetches):
         check_execution(wishes.execution)
         if not (yield from self._described_in_time(wishes.method, wishes.deadline)):
             return (yield from self._undescribed(searches, wishes, send))
-        named = [search._replace(using=self._using(search.query, search.using)) for search in searches]
         answers: list[Answer] | None = None
         while answers is None:
+            named = [search._replace(using=self._using(search.query, search.using)) for search in searches]
             answers = yield from self._attempt(named, wishes, send)
         return answers
 
@@ -80,7 +80,11 @@ class QdrantAnswers(QdrantPrefetches):
         return search._replace(using=self._store.known_name) if ours else search
 
     def _attempt(self, searches: Sequence[Search], wishes: Wishes, send: Send) -> Steps[list[Answer] | None]:
-        """The answers under the statistics of now; None if a fit has replaced them meanwhile."""
+        """The answers under the statistics of now; None if a fit has replaced them meanwhile, or the vector is another.
+
+        It is, if the collection was made anew, or is an alias and was switched.
+        """
+        described = self._store.describe()
         plans: dict[int, SearchPlan] = {}
         alike: dict[tuple[Way, int], list[int]] = {}
         for row, search in enumerate(searches):
@@ -93,11 +97,13 @@ class QdrantAnswers(QdrantPrefetches):
                     deadline=wishes.deadline,
                     **wishes.windows._asdict(),
                 )
+            if self._store.describe() != described:
+                return None
             alike.setdefault((self._way(search, plans[wanted], wishes), wanted), []).append(row)
         answered = yield Each(
             [way([searches[row] for row in rows], plans[wanted], wishes, send) for (way, wanted), rows in alike.items()]
         )
-        if None in answered:
+        if None in answered or self._store.describe() != described:
             return None
         answers: dict[int, Answer] = {}
         for rows, found in zip(alike.values(), answered, strict=True):

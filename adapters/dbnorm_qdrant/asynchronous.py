@@ -9,8 +9,10 @@ from qdrant_client import AsyncQdrantClient, QdrantClient
 from dbnorm_qdrant.adapter import QdrantAdapter
 from dbnorm_vdb.asynchronous import AsyncCollection, Awaited, awaited, threaded
 from dbnorm_vdb.caching import DEFAULT_CACHE_BYTES
+from dbnorm_vdb.errors import InvalidParameterError
 from dbnorm_vdb.eventloop import Bridge
 from dbnorm_vdb.planning import DEFAULT_STATISTICS_TTL
+from dbnorm_vdb.wrapping import unwrapped
 
 
 class AsyncQdrantAdapter(AsyncCollection):
@@ -38,7 +40,11 @@ class AsyncQdrantAdapter(AsyncCollection):
         cache: str = "none",
         cache_bytes: int = DEFAULT_CACHE_BYTES,
     ) -> None:
-        self.client = client
+        self.client = client = unwrapped(client)
+        if isinstance(client, QdrantClient):
+            raise InvalidParameterError(
+                "AsyncQdrantAdapter takes an AsyncQdrantClient; for a QdrantClient use QdrantAdapter"
+            )
         self._inner = BridgedAdapter(
             cast("QdrantClient", Bridge(client)),
             collection_name,

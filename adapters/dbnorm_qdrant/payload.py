@@ -18,6 +18,7 @@ from dbnorm_vdb.store import KEY
 
 _GENERATION = re.compile(r"g\d+")
 _ITEMS = TypeAdapter(list[StoredItem])
+_FIELDS = frozenset(StoredItem.__annotations__)
 
 
 def generation_key(generation: int) -> str:
@@ -28,6 +29,20 @@ def generation_key(generation: int) -> str:
 def is_ours(value: object) -> bool:
     """Whether what stands under our key is of our making, and not the user's own."""
     return isinstance(value, Mapping) and all(_GENERATION.fullmatch(str(key)) for key in value)
+
+
+def is_written_by_us(value: object) -> bool:
+    """The same, strictly: for where no statistics of the collection say that there should be any."""
+    if not isinstance(value, Mapping) or not value or not is_ours(value):
+        return False
+    items = [*value.values()]
+    if not all(isinstance(item, Mapping) and item and _FIELDS.issuperset(item) for item in items):
+        return False
+    try:
+        _ITEMS.validate_python(items)
+    except ValidationError:
+        return False
+    return True
 
 
 def item_payloads(items: ItemStatistics) -> list[dict[str, Any]]:
@@ -76,7 +91,7 @@ def rest_selector(with_payload: Any) -> Any:
 
 
 def with_our_key(with_payload: Any) -> Any:
-    """The payload selector that returns what the caller asked for, and our key."""
+    """The payload selector that returns what the caller asked for, and our key. The client refuses what is none."""
     if with_payload is True:
         return True
     if _nothing(with_payload):
@@ -85,7 +100,7 @@ def with_our_key(with_payload: Any) -> Any:
         kept = [key for key in with_payload.exclude if key.split(".")[0] != KEY]
         return models.PayloadSelectorExclude(exclude=kept) if kept else True
     asked = with_payload.include if isinstance(with_payload, models.PayloadSelectorInclude) else with_payload
-    return [*asked, KEY]
+    return [*asked, KEY] if isinstance(asked, (list, tuple)) else asked
 
 
 def without_our_key(payload: Mapping[str, Any] | None, with_payload: Any) -> dict[str, Any] | None:
@@ -100,10 +115,17 @@ def _nothing(with_payload: Any) -> bool:
     return not with_payload and not isinstance(with_payload, (list, tuple))
 
 
-def as_structs(points: Any) -> list[models.PointStruct]:
-    """What `upsert` takes, as one list of points in REST form."""
+def as_structs(points: Any) -> list[models.PointStruct] | None:
+    """What `upsert` takes, as one list of points in REST form; None if the client will have to say what is wrong."""
     if not isinstance(points, models.Batch):
+        if not isinstance(points, Sequence) or not all(
+            isinstance(p, (models.PointStruct, grpc.PointStruct)) for p in points
+        ):
+            return None
         return [GrpcToRest.convert_point_struct(p) if isinstance(p, grpc.PointStruct) else p for p in points]
+    columns = [*points.vectors.values()] if isinstance(points.vectors, dict) else [points.vectors]
+    if any(len(column) != len(points.ids) for column in [*columns, points.payloads or points.ids]):
+        return None
     payloads: list[Any] = [*points.payloads] if points.payloads else [None for _ in points.ids]
     if isinstance(points.vectors, dict):
         names = list(points.vectors)

@@ -82,8 +82,9 @@ def lookup(
 
 
 def clean(point: models.ScoredPoint, selector: Any, score: float | None = None) -> models.ScoredPoint:
-    """The point, with the payload that the caller asked for, and perhaps another score."""
-    point.payload = without_our_key(point.payload, selector)
-    if score is not None:
-        point.score = score
-    return point
+    """A copy of the point, with the payload that the caller asked for, and perhaps another score.
+
+    A copy, since the client may hand out one point several times: in every group that it belongs to.
+    """
+    payload = without_our_key(point.payload, selector)
+    return point.model_copy(update={"payload": payload, "score": point.score if score is None else score})

@@ -13,7 +13,14 @@ from qdrant_client import QdrantClient, models
 from qdrant_client.local.async_qdrant_local import AsyncQdrantLocal
 from qdrant_client.local.qdrant_local import QdrantLocal
 
-from dbnorm_qdrant.payload import generation_key, is_ours, item_payloads, item_statistics, without_our_key
+from dbnorm_qdrant.payload import (
+    generation_key,
+    is_ours,
+    is_written_by_us,
+    item_payloads,
+    item_statistics,
+    without_our_key,
+)
 from dbnorm_qdrant.queries import engine_score
 from dbnorm_vdb.banks import Vectors
 from dbnorm_vdb.errors import (
@@ -242,7 +249,8 @@ class QdrantStore(Store):
         known = KEY in self.read_documents()
         self._untouched = not known and not self._count(KEY)
         for records in () if self._untouched else self._our_values():
-            taken = [record.id for record in records if not known or not is_ours((record.payload or {}).get(KEY))]
+            ours = is_ours if known else is_written_by_us
+            taken = [record.id for record in records if not ours((record.payload or {}).get(KEY))]
             if taken:
                 raise ForeignDataError(
                     f"collection {self.collection!r}: points have a payload key {KEY!r} that is not of this library's"
@@ -251,9 +259,16 @@ class QdrantStore(Store):
         for which in SLOTS:
             self._exists_and_is_ours(which)
 
-    def has_companions(self) -> bool:
+    def has_leftovers(self) -> bool:
         self.describe()
-        return any(self._exists_and_is_ours(which, refuse=False) for which in SLOTS)
+        if any(self._exists_and_is_ours(which, refuse=False) for which in SLOTS):
+            return True
+        # what points of a fitted collection have brought along that were copied from there
+        pages = () if self._untouched else self._our_values()
+        return any(is_written_by_us((record.payload or {}).get(KEY)) for records in pages for record in records)
+
+    def has_banks(self, generation: int) -> bool:
+        return self._exists_and_is_ours(slot(generation), refuse=False)
 
     def _banks(self, which: str) -> str:
         return self._real_name + BANK_SUFFIX + which
@@ -394,7 +409,16 @@ class QdrantStore(Store):
     # --- removing ----------------------------------------------------------------------------------------------
 
     def discard_orphans(self, generation: int) -> int:
-        return 0  # statistics live in the points and go with them
+        # statistics live in the points and go with them; but a point may lose its vector, unless that is its only one
+        name, path = self.describe().name, _path(generation)
+        if not name:
+            return 0
+        has_vector = models.HasVectorCondition(has_vector=name)
+        orphans = models.Filter(must=[_has(path)], must_not=[has_vector])
+        count = self.client.count(self.collection, count_filter=orphans, exact=True).count
+        if count:
+            self.client.delete_payload(self.collection, keys=[path], points=orphans)
+        return count
 
     def discard_generation(self, generation: int) -> None:
         path = _path(generation)

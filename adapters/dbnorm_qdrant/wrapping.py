@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any, TypeAlias, TypeVar
 
 from qdrant_client import AsyncQdrantClient, QdrantClient, models
 
 from dbnorm_qdrant.adapter import QdrantAdapter
 from dbnorm_qdrant.asynchronous import BridgedAdapter
+from dbnorm_qdrant.formula import check_execution
+from dbnorm_qdrant.payload import without_our_key
 from dbnorm_qdrant.prefetches import concerns
 from dbnorm_qdrant.requests import rest_request
 from dbnorm_qdrant.store import QdrantStore
@@ -18,9 +19,9 @@ from dbnorm_vdb.deadline import Deadline
 from dbnorm_vdb.errors import InvalidParameterError, UnsupportedQueryError
 from dbnorm_vdb.eventloop import Bridge
 from dbnorm_vdb.ledger import Ledger
-from dbnorm_vdb.planning import DEFAULT_STATISTICS_TTL
+from dbnorm_vdb.planning import DEFAULT_STATISTICS_TTL, check_options
 from dbnorm_vdb.stepped import steps_of
-from dbnorm_vdb.steps import Steps, Work, call
+from dbnorm_vdb.steps import Steps, call
 from dbnorm_vdb.wrapping import Replacement, WrappedClient, without_options, wrapped
 
 Client = TypeVar("Client", QdrantClient, AsyncQdrantClient)
@@ -54,6 +55,8 @@ def wrap(
     """
     if not isinstance(client, (QdrantClient, AsyncQdrantClient)):
         raise InvalidParameterError(f"wrap() takes a QdrantClient or AsyncQdrantClient, got {type(client).__name__}")
+    check_options(statistics_ttl, cache, cache_bytes)
+    check_execution(execution)
     blocking: Any = client if isinstance(client, QdrantClient) else Bridge(client)
     kind = QdrantAdapter if isinstance(client, QdrantClient) else BridgedAdapter
 
@@ -64,7 +67,7 @@ def wrap(
         options: dict[str, Any] = {"statistics_ttl": statistics_ttl, "cache": cache, "cache_bytes": cache_bytes}
         return kind(blocking, collection, active.vector, execution=execution, **options)
 
-    return wrapped(client, _REPLACEMENTS, WrappedClient(client, make, statistics_ttl))
+    return wrapped(client, _REPLACEMENTS, WrappedClient(client, make, statistics_ttl), renaming=_RENAMING)
 
 
 def _adapter(behind: Behind, collection: str, arguments: dict[str, Any]) -> Steps[QdrantAdapter | None]:
@@ -81,7 +84,8 @@ def _query_points(behind: Behind, collection_name: str, *args: Any, **kwargs: An
     adapter = yield from _adapter(behind, collection_name, arguments)
     if adapter is None or not _concerns(adapter, arguments):
         options = _clients(arguments, collection_name, adapter)
-        return (yield from call("query_points", collection_name, **options))
+        response = yield from call("query_points", collection_name, **options)
+        return response if adapter is None else _cleaned(response)
     return (yield from steps_of(adapter.query_points)(**arguments))
 
 
@@ -98,7 +102,7 @@ def _query_batch_points(
         options = _clients(arguments, collection_name, adapter)
         asked = [requests[row] for row in others]
         theirs = yield from call("query_batch_points", collection_name, asked, **options)
-        answers |= zip(others, theirs, strict=True)
+        answers |= zip(others, theirs if adapter is None else map(_cleaned, theirs), strict=True)
     if adapter is not None and rows:
         asked = [requests[row] for row in rows]
         found = yield from steps_of(adapter.query_batch_points)(asked, **arguments)
@@ -111,8 +115,31 @@ def _query_points_groups(behind: Behind, collection_name: str, *args: Any, **kwa
     adapter = yield from _adapter(behind, collection_name, arguments)
     if adapter is None or not _concerns(adapter, arguments):
         options = _clients(arguments, collection_name, adapter)
-        return (yield from call("query_points_groups", collection_name, **options))
+        found = yield from call("query_points_groups", collection_name, **options)
+        if adapter is None:
+            return found
+        groups = [group.model_copy(update={"hits": _without_ours(group.hits)}) for group in found.groups]
+        return found.model_copy(update={"groups": groups})
     return (yield from steps_of(adapter.query_points_groups)(**arguments))
+
+
+def _scroll(behind: Behind, collection_name: str, *args: Any, **kwargs: Any) -> Steps[Any]:
+    adapter, (records, offset) = yield from _read("scroll", behind, collection_name, args, kwargs)
+    return (records if adapter is None else _without_ours(records)), offset
+
+
+def _retrieve(behind: Behind, collection_name: str, *args: Any, **kwargs: Any) -> Steps[Any]:
+    adapter, records = yield from _read("retrieve", behind, collection_name, args, kwargs)
+    return records if adapter is None else _without_ours(records)
+
+
+def _read(
+    name: str, behind: Behind, collection: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> Steps[tuple[QdrantAdapter | None, Any]]:
+    """The adapter of a collection that has statistics, and what the client's call returns."""
+    arguments = behind.bound(name, collection, args, kwargs)
+    adapter = yield from _adapter(behind, collection, arguments)
+    return adapter, (yield from call(name, collection, **_clients(arguments, collection, adapter)))
 
 
 def _upsert(behind: Behind, collection_name: str, *args: Any, **kwargs: Any) -> Steps[Any]:
@@ -120,15 +147,29 @@ def _upsert(behind: Behind, collection_name: str, *args: Any, **kwargs: Any) -> 
     if adapter is None:
         return (yield from call("upsert", collection_name, *args, **kwargs))
     arguments = behind.bound("upsert", collection_name, args, kwargs)
-    return (yield Work(partial(adapter.upsert, **arguments), writes=True))
+    return (yield from behind.written("upsert", adapter, arguments))
 
 
 _REPLACEMENTS: dict[str, Replacement] = {
     "query_points": _query_points,
     "query_batch_points": _query_batch_points,
     "query_points_groups": _query_points_groups,
+    "scroll": _scroll,
+    "retrieve": _retrieve,
     "upsert": _upsert,
 }
+
+_RENAMING = ("delete_collection", "recreate_collection", "update_collection_aliases", "recover_snapshot", "migrate")
+"""The last of these copies what is stored, and so must see all of it."""
+
+
+def _cleaned(response: models.QueryResponse) -> models.QueryResponse:
+    """A response of the client's own without our key."""
+    return response.model_copy(update={"points": _without_ours(response.points)})
+
+
+def _without_ours(points: Sequence[Any]) -> list[Any]:
+    return [point.model_copy(update={"payload": without_our_key(point.payload, True)}) for point in points]
 
 
 def _concerns(adapter: QdrantAdapter, request: Mapping[str, Any]) -> bool:

@@ -85,7 +85,7 @@ def test_of_two_fits_that_claim_in_the_same_moment_the_first_writes_nothing(engi
     adapter._ledger.settle = overwritten
     with pytest.raises(FitInProgressError, match="took over"):
         WORLD.fit(adapter)
-    assert not adapter._store.has_companions()
+    assert not adapter._store.has_leftovers()
     adapter._store.write_document("dbnorm", None)
     assert engine.snapshot(collection) == before
 

@@ -13,7 +13,7 @@ from qdrant_client import QdrantClient, grpc, models
 from qdrant_client.conversions.conversion import RestToGrpc
 
 import dbnorm_vdb as db
-from dbnorm_qdrant import QdrantAdapter
+from dbnorm_qdrant import QdrantAdapter, wrap
 from dbnorm_qdrant.payload import rest_selector, with_our_key
 from dbnorm_vdb.targets import open_target
 
@@ -279,5 +279,148 @@ def test_upsert_takes_what_the_client_takes(qdrant_local: QdrantEngine) -> None:
             client.upsert(collection, bad)
         with pytest.raises(type(own.value)):
             adapter.upsert(bad)
+    adapter.drop()
+    qdrant_local.drop_collection(collection)
+
+
+def test_a_payload_key_of_the_users_own_is_not_touched_after_a_fit_either(qdrant_local: QdrantEngine) -> None:
+    collection = qdrant_local.create(WORLD.items)
+    client, adapter = qdrant_local.client(), QdrantAdapter(qdrant_local.client(), collection)
+    WORLD.fit(adapter)
+    vector = WORLD.items[0].tolist()
+    theirs = [{"dbnorm": "text"}, {"dbnorm": {"user": "data"}}]
+    with pytest.raises(db.ForeignDataError, match="first: 901"):
+        adapter.upsert([models.PointStruct(id=901 + row, vector=vector, payload=p) for row, p in enumerate(theirs)])
+    assert not client.retrieve(collection, [901, 902])
+    wrap(client).upsert(collection, [models.PointStruct(id=900, vector=vector, payload=theirs[1])])
+    with pytest.raises(db.ForeignDataError, match="first: 900"):
+        adapter.refresh()
+    adapter.drop()
+    assert [record.payload for record in client.retrieve(collection, [900])] == [theirs[1]]
+    qdrant_local.drop_collection(collection)
+
+
+def test_what_a_copied_payload_has_brought_along_is_replaced_and_dropped(qdrant_local: QdrantEngine) -> None:
+    collection = qdrant_local.create(WORLD.items)
+    client, adapter = qdrant_local.client(), QdrantAdapter(qdrant_local.client(), collection)
+    WORLD.fit(adapter)
+    records = client.scroll(collection, limit=100, with_vectors=True)[0]
+    points = [models.PointStruct(id=r.id, vector=r.vector, payload=r.payload) for r in records]
+    copy = qdrant_local.create(WORLD.items[:0])
+    client.upsert(copy, points)
+    QdrantAdapter(client, copy).drop()
+    assert all("dbnorm" not in record.payload for record in client.scroll(copy, limit=100)[0])
+    client.upsert(copy, points)
+    anew = QdrantAdapter(client, copy)
+    generation = anew.fit(WORLD.query_bank, WORLD.gallery_bank, query_beta=3).statistics.generation
+    assert all([*record.payload["dbnorm"]] == [f"g{generation}"] for record in client.scroll(copy, limit=100)[0])
+    for name in (collection, copy):
+        QdrantAdapter(client, name).drop()
+        qdrant_local.drop_collection(name)
+
+
+@pytest.mark.parametrize("value", [{}, {"g1": {}}, {"g1": {"title": "a"}}, {"g1": {"query": "a"}}, {"g1": 3}], ids=str)
+def test_what_only_looks_like_ours_is_not_taken_for_it(qdrant_local: QdrantEngine, value: Any) -> None:
+    collection = qdrant_local.create(WORLD.items, payloads=[{"dbnorm": value}] * len(WORLD.items))
+    adapter = QdrantAdapter(qdrant_local.client(), collection)
+    if value:  # an empty object is as good as none
+        with pytest.raises(db.ForeignDataError, match="not of this library's making"):
+            WORLD.fit(adapter)
+    adapter.drop()
+    assert qdrant_local.client().retrieve(collection, [0])[0].payload == {"dbnorm": value}
+    qdrant_local.drop_collection(collection)
+
+
+@pytest.mark.parametrize("cache", ["none", "lazy", "all"])
+@pytest.mark.parametrize(
+    "condition",
+    [
+        {"update_mode": models.UpdateMode.INSERT_ONLY},
+        {"update_filter": models.Filter(must=[models.HasIdCondition(has_id=[])])},
+        {"update_mode": models.UpdateMode.UPDATE_ONLY},
+    ],
+    ids=["insert only", "filter", "update only"],
+)
+def test_a_conditional_upsert_is_served_as_it_was_written(
+    qdrant_local: QdrantEngine, cache: str, condition: dict[str, Any]
+) -> None:
+    collection = qdrant_local.create(WORLD.items, metric="dot")
+    client = qdrant_local.client()
+    WORLD.fit(QdrantAdapter(client, collection))
+    adapter, uncached = (QdrantAdapter(client, collection, cache=how) for how in (cache, "none"))
+
+    def found(by: QdrantAdapter) -> dict[Any, float]:
+        points = by.query_points(WORLD.queries[0].tolist(), limit=80, candidates=80).points
+        return {point.id: pytest.approx(point.score, abs=1e-6) for point in points}
+
+    found(adapter)
+    points = [models.PointStruct(id=row, vector=(-WORLD.items[row % 60]).tolist(), payload={}) for row in range(50, 70)]
+    adapter.upsert(points, **condition)
+    assert found(adapter) == found(uncached)
+    uncached.drop()
+    qdrant_local.drop_collection(collection)
+
+
+@pytest.mark.parametrize("execution", ["client", "server"])
+def test_a_point_in_several_groups_has_one_score(qdrant_local: QdrantEngine, execution: str) -> None:
+    payloads = [{"tags": ["all", f"t{row % 3}"]} for row in range(len(WORLD.items))]
+    collection = qdrant_local.create(WORLD.items, metric="euclidean", payloads=payloads)
+    adapter = QdrantAdapter(qdrant_local.client(), collection)
+    WORLD.fit(adapter)
+    query = WORLD.queries[0].tolist()
+    scores = {point.id: point.score for point in adapter.query_points(query, limit=60, candidates=60).points}
+    groups = adapter.query_points_groups(
+        "tags", query, limit=4, group_size=5, candidates=60, execution=execution
+    ).groups
+    assert len(groups) == 4
+    for hit in [hit for group in groups for hit in group.hits]:
+        assert hit.score == pytest.approx(scores[hit.id], abs=1e-5)
+    adapter.drop()
+    qdrant_local.drop_collection(collection)
+
+
+def test_what_is_no_payload_selector_is_for_the_client_to_refuse(
+    qdrant_local: QdrantEngine, fitted: tuple[str, str, QdrantAdapter]
+) -> None:
+    plain, _, adapter = fitted
+    query = WORLD.queries[0].tolist()
+    with pytest.raises(ValueError, match="with_payload must be") as own:
+        qdrant_local.client().query_points(plain, query, with_payload="title")  # type: ignore[arg-type]
+    with pytest.raises(type(own.value), match="with_payload must be"):
+        adapter.query_points(query, with_payload="title")
+
+
+@pytest.mark.parametrize(
+    "points",
+    [
+        models.Batch(ids=[1, 2], vectors=[[0.0] * 8]),
+        models.Batch(ids=[1], vectors=[[0.0] * 8], payloads=[{}, {}]),
+        models.PointStruct(id=1, vector=[0.0] * 8),
+        [(1, [0.0] * 8)],
+    ],
+    ids=["too few vectors", "too many payloads", "a single point", "no points"],
+)
+def test_what_cannot_be_upserted_is_for_the_client_to_refuse(
+    qdrant_local: QdrantEngine, fitted: tuple[str, str, QdrantAdapter], points: Any
+) -> None:
+    plain, _, adapter = fitted
+    with pytest.raises(Exception) as own:  # noqa: PT011
+        qdrant_local.client().upsert(plain, points)
+    with pytest.raises(type(own.value)) as ours:
+        adapter.upsert(points)
+    assert str(ours.value) == str(own.value)
+
+
+def test_points_that_have_lost_the_vector_lose_their_statistics_at_a_refresh(qdrant_local: QdrantEngine) -> None:
+    collection = qdrant_local.create(WORLD.items, vector_name="image", other_vectors={"text": WORLD.items})
+    client, adapter = qdrant_local.client(), QdrantAdapter(qdrant_local.client(), collection, "image")
+    WORLD.fit(adapter)
+    client.delete_vectors(collection, ["image"], list(range(5)))
+    summary = adapter.refresh()
+    assert (summary.removed_count, summary.item_count) == (5, 55)
+    assert (adapter.status().fitted_count, adapter.status().advice) == (55, [])
+    later = [models.PointStruct(id=100 + row, vector={"image": WORLD.items[row].tolist()}) for row in range(5)]
+    client.upsert(collection, later)
+    assert adapter.status().advice == ["refresh: 10 of 65 items lack statistics"]
     adapter.drop()
     qdrant_local.drop_collection(collection)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 from adapters.world import World
 from harness import Engine, MilvusEngine
 from pymilvus import AnnSearchRequest, MilvusClient, RRFRanker
-from qdrant_client import QdrantClient, models
+from qdrant_client import AsyncQdrantClient, QdrantClient, models
 
 import dbnorm_milvus
 import dbnorm_qdrant
@@ -33,6 +34,11 @@ def wrap(engine: Engine) -> Any:
 
 def create(engine: Engine, **options: Any) -> str:
     return engine.create(WORLD.items, metric=WORLD.metric, **options)
+
+
+def bound_to(client: Any, collection: str) -> Any:
+    """What the harness upserts to."""
+    return SimpleNamespace(upsert=lambda rows: client.upsert(collection, rows))
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +114,80 @@ def test_other_collections_pass_through(quick_engine: Engine, plain: str, caplog
     assert not [record for record in caplog.records if record.name == "dbnorm_vdb"]
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"cache": "al"}, "cache must be"),
+        ({"cache_bytes": -1}, "cache_bytes must be at least 0"),
+        ({"statistics_ttl": -1}, "statistics_ttl must be at least 0"),
+        ({"statistics_ttl": "5"}, "statistics_ttl must be at least 0"),
+        ({"statistics_ttl": float("nan")}, "statistics_ttl must be at least 0"),
+    ],
+)
+def test_options_that_cannot_be_used_are_refused_at_once(
+    quick_engine: Engine, plain: str, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(db.InvalidParameterError, match=message):
+        package(quick_engine).wrap(quick_engine.client(), **options)
+    with pytest.raises(db.InvalidParameterError, match=message):
+        quick_engine.adapter(plain, **options)
+
+
+def test_a_way_of_execution_that_there_is_not_is_refused_at_once(qdrant_local: Engine) -> None:
+    with pytest.raises(db.InvalidParameterError, match="execution must be one of"):
+        dbnorm_qdrant.wrap(qdrant_local.client(), execution="bar")
+
+
+def test_an_adapter_of_a_wrapped_client_works_with_the_client_itself(
+    quick_engine: Engine, fitted: tuple[str, Any]
+) -> None:
+    collection, adapter = fitted
+    kind = type(adapter)
+    beside = kind(wrap(quick_engine), collection)
+    for query in WORLD.queries:
+        for options in ({}, {"method": "raw"}, {"method": "is"}):
+            got = quick_engine.search(beside, None, query, limit=10, **options)
+            assert got == quick_engine.search(adapter, None, query, limit=10, **options)
+    assert beside.fallback_count == 0
+    assert beside.client is quick_engine.client()
+
+
+def test_a_client_of_the_other_kind_is_refused() -> None:
+    sync, awaited = QdrantClient(":memory:"), AsyncQdrantClient(":memory:")
+    with pytest.raises(db.InvalidParameterError, match="use AsyncQdrantAdapter"):
+        dbnorm_qdrant.QdrantAdapter(awaited, "images")  # type: ignore[arg-type]
+    with pytest.raises(db.InvalidParameterError, match="use QdrantAdapter"):
+        dbnorm_qdrant.AsyncQdrantAdapter(sync, "images")  # type: ignore[arg-type]
+    sync.close()
+
+
+def test_without_the_banks_items_are_written_all_the_same(
+    quick_engine: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    collection = create(quick_engine)
+    adapter = quick_engine.adapter(collection)
+    WORLD.fit(adapter)
+    quick_engine.drop_banks(collection)
+    (advice,) = quick_engine.adapter(collection).status().advice
+    assert "the stored banks are gone" in advice
+    rows = ([500], WORLD.queries[:1], [{"number": 500}])
+    with pytest.raises(db.StatisticsError, match="the stored banks are gone"):
+        quick_engine.upsert(quick_engine.adapter(collection), *rows)
+    with pytest.raises(db.StatisticsError, match="the stored banks are gone"):
+        quick_engine.adapter(collection).refresh()
+    wrapped = wrap(quick_engine)
+    before = quick_engine.search(wrapped, collection, QUERY, limit=10)
+    quick_engine.upsert(bound_to(wrapped, collection), *rows)
+    assert [record.message for record in caplog.records if "written without statistics" in record.message]
+    (found,) = quick_engine.search(quick_engine.client(), collection, WORLD.queries[0], limit=1)
+    assert found.id == 500
+    after = quick_engine.search(wrapped, collection, QUERY, limit=11)
+    assert [hit for hit in after if hit.id != 500][:10] == before, "searches go on with the statistics that there are"
+    WORLD.fit(adapter)
+    adapter.drop()
+    quick_engine.drop_collection(collection)
+
+
 def test_errors_are_those_of_the_client(quick_engine: Engine, fitted: tuple[str, Any]) -> None:
     client, wrapped = quick_engine.client(), wrap(quick_engine)
     for call in (
@@ -151,16 +231,11 @@ def test_unreadable_statistics_are_said_and_served_raw(quick_engine: Engine, cap
 
 def test_written_items_get_statistics(quick_engine: Engine, fitted: tuple[str, Any]) -> None:
     collection, adapter = fitted
-    wrapped, vectors = wrap(quick_engine), World.make(n=2, seed=9).items
-
-    class Target:
-        """What the harness upserts to."""
-
-        def upsert(self, points: Any = None, data: Any = None) -> Any:
-            return wrapped.upsert(collection, points if data is None else data)
-
+    vectors = World.make(n=2, seed=9).items
     fitted_before = adapter.status().fitted_count
-    quick_engine.upsert(Target(), [5000, 5001], vectors, [{"number": 1, "title": "x"}] * 2)
+    quick_engine.upsert(
+        bound_to(wrap(quick_engine), collection), [5000, 5001], vectors, [{"number": 1, "title": "x"}] * 2
+    )
     assert adapter.status().fitted_count == fitted_before + 2
     quick_engine.delete(collection, [5000, 5001])
 
@@ -174,9 +249,10 @@ def test_named_vectors_that_are_not_fitted_pass_through(quick_engine: Engine) ->
     name = "anns_field" if isinstance(quick_engine, MilvusEngine) else "using"
     for query in WORLD.queries:
         other = {name: "text", "limit": 5}
-        assert quick_engine.search(wrapped, collection, query, **other) == quick_engine.search(
-            client, collection, query, **other
-        )
+        own = quick_engine.search(client, collection, query, **other)
+        for hit in own:
+            dict.pop(hit.payload, "dbnorm", None)  # type: ignore[arg-type]
+        assert quick_engine.search(wrapped, collection, query, **other) == own
         ours = quick_engine.search(wrapped, collection, query, limit=5, **{name: "image"})
         assert ours == quick_engine.search(adapter, None, query, limit=5)
     adapter.drop()
@@ -258,13 +334,43 @@ def test_a_search_that_names_no_field_is_on_the_one_that_the_client_takes(
     milvus_lite.drop_collection(collection)
 
 
+def without_our_key(points: list[Any]) -> list[Any]:
+    """The same points, of which each has it."""
+    payloads = [dict(point.payload) for point in points]
+    assert all(payload.pop("dbnorm") for payload in payloads)
+    return [point.model_copy(update={"payload": p}) for point, p in zip(points, payloads, strict=True)]
+
+
+def test_qdrant_points_are_read_without_our_key(qdrant_local: Engine) -> None:
+    collection = create(qdrant_local)
+    WORLD.fit(qdrant_local.adapter(collection))
+    client, wrapped = qdrant_local.client(), wrap(qdrant_local)
+    records, offset = client.scroll(collection, limit=7, with_vectors=True)
+    assert wrapped.scroll(collection, limit=7, with_vectors=True) == (without_our_key(records), offset)
+    assert wrapped.scroll(collection, None, 7, with_payload=False) == client.scroll(
+        collection, limit=7, with_payload=False
+    )
+    assert wrapped.retrieve(collection, [3, 1]) == without_our_key(client.retrieve(collection, [3, 1]))
+    groups = client.query_points_groups(collection, "number", limit=4).groups
+    for got, own in zip(wrapped.query_points_groups(collection, "number", limit=4).groups, groups, strict=True):
+        assert (got.id, got.hits) == (own.id, without_our_key(own.hits))
+    assert all("dbnorm" in record.payload for record in client.scroll(collection, limit=80)[0]), "it is still there"
+    elsewhere = QdrantClient(":memory:")
+    wrapped.migrate(elsewhere, [collection, f"{collection}__dbnorm_bank"])
+    assert client.scroll(collection, limit=80)[0] == elsewhere.scroll(collection, limit=80)[0], "it is copied with all"
+    elsewhere.close()
+    qdrant_local.adapter(collection).drop()
+    qdrant_local.drop_collection(collection)
+
+
 def test_qdrant_calls_without_a_vector_pass_through(qdrant_local: Engine) -> None:
     collection = create(qdrant_local)
     WORLD.fit(qdrant_local.adapter(collection))
     client, wrapped = qdrant_local.client(), wrap(qdrant_local)
     order = models.OrderByQuery(order_by="number")
     for query in (None, order):
-        assert wrapped.query_points(collection, query, limit=4) == client.query_points(collection, query, limit=4)
+        own = client.query_points(collection, query, limit=4).points
+        assert wrapped.query_points(collection, query, limit=4).points == without_our_key(own)
     assert wrapped.query_points(collection, vector_list(), None, None, None, None, 4).points  # by position
     requests = [models.QueryRequest(query=vector_list(), limit=4), models.QueryRequest(limit=4)]
     answers = wrapped.query_batch_points(collection, requests)

@@ -1,0 +1,147 @@
+"""Names that come to stand for another collection: aliases that are switched, collections that are made anew."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from adapters.world import World
+from harness import Engine, Found, MilvusEngine
+from pymilvus import MilvusClient
+
+import dbnorm_milvus
+import dbnorm_qdrant
+
+OLD, NEW = World.make("dot", n=60, seed=3), World.make("dot", n=50, seed=4)
+OTHER = World.make("dot", n=40, d=5, seed=5)
+
+
+@pytest.fixture
+def fitted(quick_engine: Engine) -> Iterator[list[tuple[str, Any]]]:
+    """Collections of the three worlds and their adapters, each with banks of its own."""
+    made = []
+    for world in (OLD, NEW, OTHER):
+        collection = quick_engine.create(world.items, metric="dot")
+        adapter = quick_engine.adapter(collection)
+        world.fit(adapter)
+        made.append((collection, adapter))
+    yield made
+    for collection, adapter in made:
+        adapter.drop()
+        quick_engine.drop_collection(collection)
+
+
+@pytest.fixture
+def alias(quick_engine: Engine, fitted: list[tuple[str, Any]]) -> Iterator[str]:
+    """It stands for the first of them."""
+    name = quick_engine.new_name()
+    quick_engine.point_alias(name, fitted[0][0])
+    yield name
+    client = quick_engine.client()
+    if isinstance(client, MilvusClient):
+        client.drop_alias(name)
+
+
+def ids(found: list[Found]) -> list[Any]:
+    return [hit.id for hit in found]
+
+
+def rows(world: World, first: int, last: int) -> tuple[range, np.ndarray, list[dict[str, Any]]]:
+    """Items to be written in place of those of a world, and their vectors: those of its queries."""
+    return range(first, last), world.queries[: last - first], [{"number": 0} for _ in range(first, last)]
+
+
+def test_new_items_get_the_statistics_of_the_collection_that_the_alias_stands_for_now(
+    quick_engine: Engine, fitted: list[tuple[str, Any]], alias: str
+) -> None:
+    live = quick_engine.adapter(alias)
+    quick_engine.upsert(live, *rows(OLD, 0, 5))
+    for (collection, adapter), world in zip(fitted[1:], (NEW, OTHER), strict=True):
+        quick_engine.point_alias(alias, collection)
+        quick_engine.upsert(live, *rows(world, 0, 5))
+        summary = adapter.refresh()
+        assert (summary.written_count, summary.removed_count) == (0, 0)
+        assert adapter.status().coverage == 1.0
+    assert fitted[0][1].status().coverage == 1.0
+    assert fitted[0][1].refresh().written_count == 0, "and those of the old one are left alone"
+
+
+@pytest.mark.parametrize("cache", ["all", "lazy"])
+def test_an_alias_that_is_switched_back_finds_its_statistics_in_memory_again(
+    quick_engine: Engine, fitted: list[tuple[str, Any]], alias: str, cache: str
+) -> None:
+    live = quick_engine.adapter(alias, statistics_ttl=0.0, cache=cache)
+    for which in (1, 0):
+        quick_engine.point_alias(alias, fitted[which][0])
+        world = (OLD, NEW)[which]
+        expected = ids(quick_engine.search(fitted[which][1], None, world.queries[0], limit=10))
+        assert ids(quick_engine.search(live, None, world.queries[0], limit=10)) == expected
+        before = live.cache_info()
+        assert ids(quick_engine.search(live, None, world.queries[0], limit=10)) == expected
+        after = live.cache_info()
+        assert after.hits > before.hits
+        assert after.misses == before.misses
+
+
+def test_a_collection_made_anew_without_statistics_is_searched_by_its_own_vector(quick_engine: Engine) -> None:
+    first = quick_engine.create(OLD.items, metric="dot", vector_name="image")
+    alias = quick_engine.new_name()
+    quick_engine.point_alias(alias, first)
+    live = quick_engine.adapter(alias, statistics_ttl=0.0)
+    OLD.fit(live)
+    quick_engine.search(live, None, OLD.queries[0], limit=5)
+    second = quick_engine.create(OTHER.items, metric="dot", vector_name="picture")
+    quick_engine.point_alias(alias, second)
+    found = quick_engine.search(live, None, OTHER.queries[0], limit=5)
+    best = np.argsort(-OTHER.raw()[0])[:5].tolist()
+    assert ids(found) == best
+    assert ids(quick_engine.search(live, None, OTHER.queries[0], limit=5, method="raw")) == best
+    if isinstance(quick_engine, MilvusEngine):
+        quick_engine.client().drop_alias(alias)
+    quick_engine.adapter(first).drop()
+    quick_engine.drop_collection(first)
+    quick_engine.drop_collection(second)
+
+
+def test_a_wrapped_client_that_gives_a_name_to_another_collection_knows(quick_engine: Engine) -> None:
+    package: Any = dbnorm_milvus if isinstance(quick_engine, MilvusEngine) else dbnorm_qdrant
+    wrapped = package.wrap(quick_engine.client(), statistics_ttl=3600.0)
+    old, new = quick_engine.create(OLD.items, metric="dot"), quick_engine.create(OLD.items, metric="dot")
+    OLD.fit(quick_engine.adapter(old))
+    alias = quick_engine.new_name()
+    quick_engine.point_alias(alias, old)
+    query = OLD.queries[0]
+    raw = quick_engine.search(quick_engine.client(), new, query, limit=10)
+    assert quick_engine.search(wrapped, alias, query, limit=10) != raw
+    own, quick_engine._client = quick_engine._client, wrapped  # type: ignore[attr-defined]
+    quick_engine.point_alias(alias, new)
+    quick_engine._client = own  # type: ignore[attr-defined]
+    assert quick_engine.search(wrapped, alias, query, limit=10) == raw
+    if isinstance(quick_engine, MilvusEngine):
+        quick_engine.client().drop_alias(alias)
+    quick_engine.adapter(old).drop()
+    quick_engine.drop_collection(old)
+    quick_engine.drop_collection(new)
+
+
+def test_a_wrapped_client_that_uses_another_database_knows(milvus_lite: MilvusEngine) -> None:
+    client = MilvusClient(milvus_lite.location)
+    wrapped = dbnorm_milvus.wrap(client, statistics_ttl=3600.0)
+    collection = milvus_lite.create(OLD.items, metric="dot")
+    OLD.fit(milvus_lite.adapter(collection))
+    assert milvus_lite.search(wrapped, collection, OLD.queries[0], limit=5)
+    client.create_database("another")
+    wrapped.use_database(db_name="another")
+    client.create_collection(collection, dimension=OLD.items.shape[1], metric_type="IP", consistency_level="Strong")
+    client.insert(collection, [{"id": row, "vector": vector.tolist()} for row, vector in enumerate(NEW.items)])
+    query = [OLD.queries[0].tolist()]
+    assert list(wrapped.search(collection, data=query)[0].distances) == list(
+        client.search(collection, data=query)[0].distances
+    )
+    client.drop_collection(collection)
+    client.use_database("default")
+    client.drop_database("another")
+    milvus_lite.adapter(collection).drop()
+    milvus_lite.drop_collection(collection)
