@@ -133,6 +133,7 @@ class Inspections(Serving):
         """
         for name, count in (("k", k), ("sample", sample), ("hubs", hubs)):
             check_count(count, what=name)
+        check_count(seed, what="seed", least=0)
         limits = checked_thresholds(thresholds)
         info = self._store.describe(fresh=True)
         items = self._store.count()

@@ -52,6 +52,10 @@ class Target:
             raise InvalidTargetError(
                 "credentials do not belong into the URL; set QDRANT_API_KEY or MILVUS_TOKEN in the environment"
             )
+        if parts.fragment or url.endswith("#"):
+            raise InvalidTargetError(
+                f"what stands behind the '#' in {url!r} would be cut off; write %23 for a '#' that is part of a name"
+            )
         given = dict(parse_qsl(parts.query, keep_blank_values=True))
         unknown = sorted(set(given) - set(options))
         if unknown:

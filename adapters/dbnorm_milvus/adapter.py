@@ -84,6 +84,8 @@ class MilvusAdapter(MilvusHybridSearches):
         if target.server:
             token, database = os.environ.get("MILVUS_TOKEN", ""), target.options.get("db", "")
             client = MilvusClient(target.server + target.path, token=token, db_name=database)
+        elif "db" in target.options:
+            raise InvalidTargetError("a Milvus Lite file has one database; leave 'db' out of the URL")
         elif target.path.endswith(".db") and Path(target.path).exists():
             client = MilvusClient(target.path)
         else:

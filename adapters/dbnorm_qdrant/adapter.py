@@ -93,6 +93,8 @@ class QdrantAdapter(QdrantGroups):
             InvalidTargetError: there is no local storage at the path.
         """
         vector = target.options.get("vector")
+        if "db" in target.options:
+            raise InvalidTargetError("Qdrant has no databases; leave 'db' out of the URL")
         if target.server:
             client = QdrantClient(
                 url=target.server,

@@ -6,6 +6,7 @@ import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import TextIOWrapper
 from typing import Annotated
 
 import typer
@@ -28,6 +29,9 @@ app = typer.Typer(
 
 def run() -> None:
     """Run the command line; errors become one line on standard error and an exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # an ASCII terminal is to show a "?", and not stop half-way
+            stream.reconfigure(errors="replace")
     try:
         app()
     except InvalidInputError as error:

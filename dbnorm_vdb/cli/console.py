@@ -67,13 +67,13 @@ def progress() -> Iterator[Report]:
             if seen.get(stage) != tenth:
                 seen[stage] = tenth
                 speed = _speed(done - first, total - done, time.monotonic() - started)
-                progress_output.print(f"{stage}: {done} of {total}{speed}")
+                progress_output.print(f"{stage}: {done} of {total}{speed}", markup=False)
 
         yield line
         return
     columns = (
         SpinnerColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         _RateColumn(),

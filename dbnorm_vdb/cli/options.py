@@ -39,6 +39,8 @@ def count_or_bank(text: str) -> int | Bank:
 
 def bank_of(text: str, what: str) -> Bank:
     """A bank from FILE or FILE:KEY."""
+    if not text:
+        raise InvalidParameterError(f"the {what} is to be read from a file, and the name given for it is empty")
     path, colon, key = text.rpartition(":")
     if colon and not Path(text).exists():
         return Bank.of(path, what=what, key=key)
@@ -58,6 +60,7 @@ def query_vectors(text: str) -> Any:
 def text_lines(path: str) -> list[str]:
     """The lines of a text file."""
     try:
-        return Path(path).read_text(encoding="utf-8").splitlines()
+        with Path(path).open(encoding="utf-8-sig") as file:  # splitlines() knows other ends of lines, too
+            return [line.removesuffix("\n") for line in file]
     except (OSError, UnicodeDecodeError) as error:
         raise BankFileError(f"text file {path!r} cannot be read: {error}") from error

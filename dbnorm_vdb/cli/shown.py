@@ -115,7 +115,9 @@ def print_hits(normalized: list[Hit], raw: list[Hit]) -> None:
     ranks = {hit.id: rank for rank, hit in enumerate(raw, 1)}
     table = Table()
     for heading in ("rank", "id", "score", "raw rank", "payload"):
-        table.add_column(heading, justify="right" if heading in ("rank", "score", "raw rank") else "left")
+        table.add_column(
+            heading, justify="right" if heading in ("rank", "score", "raw rank") else "left", overflow="fold"
+        )
     for rank, hit in enumerate(normalized, 1):
         payload = json.dumps(dict(hit.payload), ensure_ascii=False, default=str)
         shown = payload if len(payload) <= 80 else payload[:79] + "…"

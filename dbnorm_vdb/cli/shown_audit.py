@@ -65,7 +65,7 @@ def _print_findings(audit: Audit) -> None:
         output.print(
             f"{_SIGNS[finding.verdict]}  {figures}   [dim]{span}[/]",
             highlight=False,
-            no_wrap=True,
+            soft_wrap=True,
         )
         _print_sentence(finding.meaning, 8, style="dim" if finding.verdict is Verdict.OK else "")
         if finding.next_command is not None:

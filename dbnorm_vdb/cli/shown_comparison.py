@@ -45,16 +45,31 @@ def print_comparison(found: Comparison, written: Sequence[Path] = ()) -> None:
 
 
 def _print_measures(found: Comparison) -> None:
-    """Every measure of every arm, with its interval."""
-    level = f"{found.settings.confidence:.0%}"
+    """Every measure of every arm, with its interval: in as many tables as it takes to show each figure whole."""
+    arms = list(found.arms)
+    while arms:
+        shown = len(arms)
+        while shown > 1 and _width(_measures(found, arms[:shown])) > output.width:
+            shown -= 1
+        output.print(_measures(found, arms[:shown]))
+        arms = arms[shown:]
+
+
+def _width(table: Table) -> int:
+    """What it takes to show all of it."""
+    return output.measure(table, options=output.options.update(max_width=10_000)).maximum
+
+
+def _measures(found: Comparison, arms: Sequence[ArmResult]) -> Table:
+    level = found.settings.confidence_in_words
     table = Table(title=f"Measures, {len(found.queries.judged)} judged queries; in brackets {level} intervals")
-    table.add_column("")
-    for arm in found.arms:
-        table.add_column(escape(arm.name) + (" (baseline)" if arm.name == found.baseline else ""), justify="right")
+    table.add_column("", no_wrap=True)
+    for arm in arms:
+        name = escape(arm.name) + (" (baseline)" if arm.name == found.baseline else "")
+        table.add_column(name, justify="right", overflow="fold", no_wrap=len(arms) > 1)
     for measure in found.measures:
-        cells = [_interval(arm.estimates[measure.name]) for arm in found.arms]
-        table.add_row(measure.name, *cells)
-    output.print(table)
+        table.add_row(measure.name, *(_interval(arm.estimates[measure.name]) for arm in arms))
+    return table
 
 
 def _print_differences(found: Comparison) -> None:
@@ -78,9 +93,9 @@ def _print_differences(found: Comparison) -> None:
 def _print_costs(found: Comparison) -> None:
     """Hubness of the first results, and what a search takes."""
     table = Table(title=f"Hubness of the first {found.settings.limit} results, and time of single searches")
-    table.add_column("arm")
+    table.add_column("arm", overflow="fold")
     for heading in (*_HUBNESS.values(), "found most often", "median ms", "ratio"):
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", no_wrap=" " not in heading)
     for arm in found.arms:
         table.add_row(escape(arm.name), *_hubness(arm), *_latency(arm))
     output.print(table)

@@ -96,6 +96,8 @@ class Arm:
             raise InvalidParameterError(
                 f"arm {text!r}: unknown option {unknown[0]!r}; there are candidates=N, exact and name=NAME"
             )
+        if options.get("exact"):
+            raise InvalidParameterError(f"arm {text!r}: exact takes no value; write exact, or leave it out")
         candidates = options.get("candidates")
         if candidates is not None and not candidates.isdecimal():
             raise InvalidParameterError(f"arm {text!r}: candidates must be an integer, got {candidates!r}")

@@ -108,6 +108,7 @@ def compare(
         (latency_queries, "latency_queries"),
         (window_queries, "window_queries"),
         (examples, "examples"),
+        (seed, "seed"),
     ):
         check_count(count, what=what, least=0)
     if item_count is not None:

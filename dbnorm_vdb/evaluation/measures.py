@@ -123,6 +123,8 @@ def _native(name: str) -> Any:
         measure = kind(**options)
         measure.validate_params()
         ir_measures.DefaultPipeline.evaluator([measure], {})
+        if not isinstance(measure.aggregator(), type(ir_measures.AP.aggregator())):
+            raise ValueError("it is a count of all queries, not a mean over them")
     except (ValueError, SyntaxError, TypeError, KeyError, AssertionError) as error:
         raise InvalidParameterError(f"measure {name!r} cannot be taken: {error}") from error
     return measure

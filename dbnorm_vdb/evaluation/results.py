@@ -297,6 +297,11 @@ class Settings(Result):
     seed: int
     latency_queries: int
 
+    @property
+    def confidence_in_words(self) -> str:
+        """In percent: "95%"."""
+        return f"{100 * self.confidence:.6g}%"
+
 
 class ArmVerdict(Result):
     """What is to be said of one arm against the baseline.

@@ -6,7 +6,9 @@ import csv
 import gzip
 import json
 import os
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 from uuid import UUID
@@ -205,9 +207,10 @@ def _rows_of_file(path: Path, kind: TableKind) -> Iterator[Row]:
     }
     reader: Reader = readers.get(suffixes[-1] if suffixes else "", _rows_of_trec)
     try:
-        with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as file:
+        opened: Callable[..., Any] = partial(gzip.open, path, "rt") if path.suffix == ".gz" else path.open
+        with opened(encoding="utf-8-sig") as file:  # spreadsheets write a byte order mark
             yield from reader(file, kind, f"{kind.what} {path.name!r}")
-    except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
+    except (OSError, EOFError, UnicodeDecodeError, csv.Error, zlib.error) as error:
         raise kind.error(f"{kind.what}: {str(path)!r} cannot be read: {error}") from error
 
 

@@ -101,7 +101,7 @@ def _headline(
 def _figures(entry: Difference, settings: Settings) -> str:
     shown = entry.difference
     return (
-        f"{entry.measure} {_signed(shown.value)} ({settings.confidence:.0%} interval {_signed(shown.low)} to"
+        f"{entry.measure} {_signed(shown.value)} ({settings.confidence_in_words} interval {_signed(shown.low)} to"
         f" {_signed(shown.high)}, {_p(entry.p_adjusted)})"
     )
 

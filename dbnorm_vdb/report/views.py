@@ -163,7 +163,7 @@ def measures_of(comparison: Comparison) -> dict[str, MeasureInfo]:
 def effect_table(comparison: Comparison) -> Table:
     """Every measure of every arm, with its interval."""
     return Table(
-        caption=f"Figures, with {comparison.settings.confidence:.0%} bootstrap intervals over"
+        caption=f"Figures, with {comparison.settings.confidence_in_words} bootstrap intervals over"
         f" {len(comparison.queries.judged)} queries",
         headings=["measure", *(name_of(arm.name) for arm in comparison.arms)],
         rows=[

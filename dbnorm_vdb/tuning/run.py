@@ -67,6 +67,7 @@ class TuneOptions:
         for name in ("activation_k", "nnn_k", "iterations", "sample_size"):
             check_count(getattr(self, name), what=name)
         check_count(self.folds, what="folds", least=2)
+        check_count(self.seed, what="seed", least=0)
         Measure.parse(self.measure)
 
     def plan(self, banks: Iterable[str], cutoff: int, item_count: int, store: Store) -> Plan:

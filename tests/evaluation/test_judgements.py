@@ -48,6 +48,21 @@ def test_files(tmp_path, name, zipped):
     assert read_judgements(path) == read_judgements(str(path)) == EXPECTED
 
 
+def test_a_spreadsheets_byte_order_mark_is_no_part_of_the_first_name(tmp_path):
+    path = tmp_path / "qrels.tsv"
+    path.write_text("query-id\tcorpus-id\tscore\nq1\t7\t1\n", encoding="utf-8-sig")
+    assert read_judgements(path) == {"q1": {"7": 1}}
+
+
+def test_a_damaged_archive_is_said_to_be_one(tmp_path):
+    path = tmp_path / "qrels.trec.gz"
+    whole = bytearray(gzip.compress(b"".join(b"q%d 0 %d 1\n" % (row, row * 7919 % 997) for row in range(500))))
+    whole[40:80] = b"\xff" * 40
+    path.write_bytes(bytes(whole))
+    with pytest.raises(InvalidJudgementsError, match="qrels.trec.gz' cannot be read"):
+        read_judgements(path)
+
+
 @pytest.mark.parametrize(
     "qrels",
     [

@@ -67,6 +67,7 @@ def test_what_measures_say_of_themselves():
         (["R@2", "R(cutoff=2)"], "'R@2' is named twice"),
         (["nDCG@20"], "looks at 20 results, but there are 10"),
         (["AP(2)"], "options must be named"),
+        (["NumRelRet"], "a count of all queries"),
         (["AP(rel=__import__('os'))"], "cannot be taken"),
         ([3], "unknown measure 3"),
     ],
