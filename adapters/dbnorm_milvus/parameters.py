@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from dbnorm_milvus.store import METRICS, SAME_SCALE
 from dbnorm_vdb.errors import InvalidParameterError, StatisticsMismatchError, UnsupportedQueryError
-from dbnorm_vdb.methods import Method, adjustment_range
+from dbnorm_vdb.methods import adjustment_range
 from dbnorm_vdb.parameters import check_count, check_finite
 from dbnorm_vdb.searching import SearchPlan
 from dbnorm_vdb.statistics import Metric
@@ -147,8 +147,11 @@ def with_bounds(taken: Taken, plan: SearchPlan, metric: Metric) -> tuple[dict[st
     params = taken.search_params
     if taken.range_filter is None or taken.radius is None:
         return params, plan
-    if plan.method is Method.DUAL_DIS:
-        raise UnsupportedQueryError("range_filter is not supported with dual_dis; use another method, e.g. dual_is")
+    if plan.method.dynamic:
+        raise UnsupportedQueryError(
+            f"range_filter is not supported with {plan.method.value}: the raw top-1, which decides its gates, may lie"
+            " beyond it; use a method without gates, e.g. is"
+        )
     assert plan.statistics is not None
     scale = SAME_SCALE[metric]
     least, most = adjustment_range(plan.statistics, plan.method)

@@ -93,7 +93,8 @@ class MilvusSearches(NormalizedCollection):
             InvalidParameterError, NonFiniteVectorError, ZeroVectorError: bad numbers or query vectors.
             StatisticsMismatchError: the search is on another field, or by another metric, than the statistics.
             UnsupportedQueryError: rankers, aggregation, highlighting, ordering by fields, groups by several fields or
-                by JSON, sparse or text queries: use the client, or `method="raw"`.
+                by JSON, sparse or text queries: use the client, or `method="raw"`; or `range_filter` without `radius`,
+                or with `dis` or `dual_dis`.
             NotFittedError, UnsupportedMethodError: `method` asks for what the statistics cannot serve.
         """
         deadline = Deadline.after(timeout)

@@ -288,10 +288,22 @@ def test_range_search_reaches_beyond_the_first_hits(milvus: MilvusEngine) -> Non
     bounds = {"radius": everything.distances[50], "range_filter": everything.distances[40]}
     (ring,) = adapter.search(data=data, limit=10, candidates=60, search_params=bounds)
     assert list(ring.ids) == list(everything.ids)[40:50]
-    with pytest.raises(db.UnsupportedQueryError, match="range_filter .* dual_dis"):
-        adapter.search(data=data, method="dual_dis", search_params=bounds)
     adapter.drop()
     milvus.drop_collection(collection)
+
+
+@pytest.mark.parametrize("method", ["dis", "dual_dis"])
+def test_dynamic_methods_take_no_range_filter(fitted: tuple[str, MilvusAdapter], method: str) -> None:
+    """The raw top-1, which decides their gates, may lie beyond it."""
+    _, adapter = fitted
+    asked: dict[str, Any] = {"data": WORLD.queries[:1].tolist(), "method": method}
+    for search in (adapter.search, adapter.search_explained, adapter.search_iterator):
+        for bounds in ({"radius": -0.2, "range_filter": 0.2}, {"params": {"radius": -0.2, "range_filter": 0.2}}):
+            with pytest.raises(db.UnsupportedQueryError, match=f"range_filter .* {method}:"):
+                search(**asked, search_params=bounds)
+    (everything,) = adapter.search(**asked, limit=60, candidates=60)
+    (near,) = adapter.search(**asked, limit=60, candidates=60, search_params={"radius": everything.distances[20]})
+    assert list(near.ids) == list(everything.ids)[:20]
 
 
 def test_companions_whose_record_was_lost_are_dropped(milvus_lite: MilvusEngine) -> None:
