@@ -122,9 +122,10 @@ class Planning:
         exact: bool = False,
         max_candidates: int | None = None,
         explained: bool = False,
+        fresh: bool = False,
         deadline: Deadline = NO_DEADLINE,
     ) -> Steps[SearchPlan]:
-        """Check a search's own arguments and decide its method and window.
+        """Check a search's own arguments and decide its method and window; `fresh`, by statistics that are read anew.
 
         The vector is described after it, unless the search is to be raw.
         """
@@ -139,7 +140,7 @@ class Planning:
         if chosen is Method.RAW:
             return raw
         fail_open = self._fails_open(chosen)
-        statistics = yield from self._served(fail_open=fail_open, deadline=deadline.halfway())
+        statistics = yield from self._served(fail_open=fail_open, fresh=fresh, deadline=deadline.halfway())
         used = Method.RAW if statistics is None else check_supported(chosen or statistics.method, statistics)
         if statistics is None or used is Method.RAW:
             return raw._replace(fallback=statistics is None)
@@ -184,10 +185,10 @@ class Planning:
             return False
         return True
 
-    def _served(self, *, fail_open: bool, deadline: Deadline) -> Steps[CollectionStatistics | None]:
+    def _served(self, *, fail_open: bool, fresh: bool, deadline: Deadline) -> Steps[CollectionStatistics | None]:
         """The statistics for a search; None where it is to be served raw, since they cannot be used."""
         try:
-            statistics = yield from self._current.get(insist=not fail_open, deadline=deadline)
+            statistics = yield from self._current.get(fresh=fresh, insist=not fail_open, deadline=deadline)
         except (StatisticsMismatchError, InvalidInputError):
             raise
         except Exception as error:

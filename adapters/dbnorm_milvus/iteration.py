@@ -88,7 +88,9 @@ class MilvusIteration(MilvusSearches):
         """
         size = check_count(1000 if batch_size is None else batch_size, what="batch_size")
         most = None if limit in (None, UNLIMITED) else check_count(limit, what="limit", least=0)
-        plan = yield from self._plan(limit=size, candidates=candidates, method=method, deadline=Deadline.after(timeout))
+        deadline = Deadline.after(timeout)
+        # every page is compared with what is active then, so it must not begin with what was active before
+        plan = yield from self._plan(limit=size, candidates=candidates, method=method, fresh=True, deadline=deadline)
         arguments: dict[str, Any] = {
             "filter": filter,
             "output_fields": output_fields,

@@ -332,6 +332,22 @@ def test_an_iterator_without_statistics_of_its_rows_says_so(milvus_lite: MilvusE
     milvus_lite.drop_collection(collection)
 
 
+def test_an_iterator_is_raw_where_the_statistics_cannot_be_read_anew(milvus_lite: MilvusEngine) -> None:
+    collection = milvus_lite.create(WORLD.items)
+    adapter: Any = milvus_lite.adapter(collection)
+    WORLD.fit(adapter)
+    raw = milvus_lite.search(milvus_lite.client(), collection, QUERY, limit=8)
+    own, adapter._store.read_documents = adapter._store.read_documents, lost
+    pages = adapter.search_iterator([QUERY.tolist()], batch_size=8)
+    assert [hit.id for hit in pages.next()] == [hit.id for hit in raw]
+    assert adapter.fallback_reasons == {"failed": 1}
+    with pytest.raises(LostError):
+        adapter.search_iterator([QUERY.tolist()], batch_size=8, method="dual_is")
+    adapter._store.read_documents = own
+    adapter.drop()
+    milvus_lite.drop_collection(collection)
+
+
 @pytest.fixture(scope="module")
 def new_item_first(qdrant_local: QdrantEngine) -> Iterator[str]:
     """A collection whose nearest item to the query has come after the fit."""

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from adapters.world import World
+from congruence.milvus_calls import pages
 from harness import MilvusEngine
 from pymilvus import DataType, MilvusClient, MilvusException
 
@@ -290,6 +291,29 @@ def test_range_search_reaches_beyond_the_first_hits(milvus: MilvusEngine) -> Non
     assert list(ring.ids) == list(everything.ids)[40:50]
     adapter.drop()
     milvus.drop_collection(collection)
+
+
+@pytest.mark.parametrize("change", ["refresh", "fit", "drop"])
+def test_an_iterator_begins_with_what_another_adapter_has_made(milvus_lite: MilvusEngine, change: str) -> None:
+    """An iterator that is under way then has to be made anew."""
+    collection = milvus_lite.create(WORLD.items)
+    writer, reader = milvus_lite.adapter(collection), milvus_lite.adapter(collection, statistics_ttl=3600)
+    WORLD.fit(writer)
+    asked: dict[str, Any] = {"data": WORLD.queries[:1].tolist(), "batch_size": 10}
+    begun = reader.search_iterator(**asked)
+    assert len(begun.next()) == 10
+    milvus_lite.delete(collection, [3])
+    if change == "fit":
+        WORLD.fit(writer, method="is")
+    else:
+        getattr(writer, change)()
+    for _ in range(2):
+        (whole,) = milvus_lite.adapter(collection).search(asked["data"], limit=59, candidates=59)
+        assert [hit.id for page in pages(reader.search_iterator(**asked)) for hit in page] == list(whole.ids)
+    with pytest.raises(db.StatisticsMismatchError, match="make a new iterator"):
+        pages(begun)
+    writer.drop()
+    milvus_lite.drop_collection(collection)
 
 
 @pytest.mark.parametrize("method", ["dis", "dual_dis"])
