@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from pymilvus import AsyncMilvusClient, MilvusClient, MilvusException
+from pymilvus import AsyncMilvusClient, MilvusClient
 
 from dbnorm_milvus.copying import MilvusFoldTarget
 from dbnorm_milvus.hybrid import MilvusHybridSearches
-from dbnorm_milvus.store import MilvusStore
+from dbnorm_milvus.store import CLIENT_ERRORS, MilvusStore
 from dbnorm_vdb.banks import check_vectors, dense_vectors
 from dbnorm_vdb.caching import DEFAULT_CACHE_BYTES
 from dbnorm_vdb.errors import InvalidParameterError, InvalidTargetError
@@ -156,7 +156,7 @@ class MilvusAdapter(MilvusHybridSearches):
             if ids:
                 columns = list(statistics.columns)
                 self._store.write_items(statistics.generation, ids, items, columns=columns, replace=True)
-        except MilvusException:
+        except CLIENT_ERRORS:
             logger.warning(
                 "collection %r: %d rows were written, but not their statistics; call refresh()",
                 self.collection_name,

@@ -58,6 +58,9 @@ METRICS = {"COSINE": Metric.COSINE, "IP": Metric.DOT, "L2": Metric.EUCLIDEAN}
 SAME_SCALE = {Metric.COSINE: 1.0, Metric.DOT: 1.0, Metric.EUCLIDEAN: -1.0}
 """Milvus' distance times this is the similarity, and the other way round: L2 is the squared distance."""
 
+CLIENT_ERRORS = (MilvusException, RpcError)
+"""What a failed call of the client raises: some refusals and time-outs of a server come as gRPC's own."""
+
 _WRITE_BATCH = 1000
 _LOOKUP_BATCH = 1000
 _IDS_PAGE = 10_000

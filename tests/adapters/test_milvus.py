@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from adapters.world import World
 from congruence.milvus_calls import pages
+from grpc import RpcError, StatusCode
 from harness import MilvusEngine
 from pymilvus import DataType, MilvusClient, MilvusException
 
@@ -367,5 +368,38 @@ def test_rows_are_written_even_if_their_statistics_cannot_be(
     client.drop_collection(companion)
     assert adapter.upsert([{**rows[0], "key": 74}])["upsert_count"] == 1
     assert "1 rows were written, but not their statistics; call refresh()" in caplog.text
+    adapter.drop()
+    milvus_lite.drop_collection(collection)
+
+
+class ForbiddenError(RpcError):
+    """What gRPC raises where the server denies a call."""
+
+    def code(self) -> StatusCode:
+        return StatusCode.PERMISSION_DENIED
+
+    def details(self) -> str:
+        return "not your collection"
+
+
+def test_rows_are_written_even_if_the_server_denies_their_statistics(
+    milvus_lite: MilvusEngine, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client then raises gRPC's own error, which is none of its exceptions."""
+    collection = milvus_lite.create(WORLD.items)
+    adapter = milvus_lite.adapter(collection)
+    WORLD.fit(adapter)
+
+    def denied(request: Any, **_: Any) -> None:
+        assert request.collection_name == f"{collection}__dbnorm"
+        raise ForbiddenError
+
+    # as columns, which the statistics are sent in
+    monkeypatch.setattr(milvus_lite.client()._get_connection()._stub.Upsert, "future", denied)
+    row = {"key": 70, "vector": WORLD.items[0].tolist(), "number": 70, "title": "a"}
+    assert adapter.upsert(row)["upsert_count"] == 1
+    assert "1 rows were written, but not their statistics; call refresh()" in caplog.text
+    assert isinstance(caplog.records[-1].exc_info[1], ForbiddenError)
+    monkeypatch.undo()
     adapter.drop()
     milvus_lite.drop_collection(collection)
