@@ -96,10 +96,10 @@ def dense_vectors(values: Sequence[Any], dimension: int) -> tuple[list[int], Vec
     rows: list[int] = []
     found: list[Vectors] = []
     for row, value in enumerate(values):
-        if isinstance(value, (list, tuple, np.ndarray)) and len(value) == dimension:
-            with contextlib.suppress(TypeError, ValueError), np.errstate(over="ignore"):
+        if isinstance(value, (list, tuple, np.ndarray)):
+            with contextlib.suppress(TypeError, ValueError, OverflowError), np.errstate(over="ignore"):
                 vector = np.asarray(value, dtype=np.float32)
-                if vector.ndim == 1:
+                if vector.shape == (dimension,):
                     rows.append(row)
                     found.append(vector)
     return rows, np.array(found, dtype=np.float32).reshape(len(rows), dimension)

@@ -134,10 +134,10 @@ class MilvusAdapter(MilvusHybridSearches):
     def _write_rows(
         self, write: Any, data: Any, timeout: float | None, partition_name: str | None, kwargs: dict[str, Any]
     ) -> Any:
-        rows = [data] if isinstance(data, dict) else data
+        rows = data if isinstance(data, list) else [data]  # what is neither a row nor a list, the client refuses
         active = self._fitted_before_writing()
         info = self._store.describe()
-        vectors = [row.get(info.name) if isinstance(row, dict) else None for row in rows or ()]
+        vectors = [row.get(info.name) if isinstance(row, dict) else None for row in rows]
         there, matrix = dense_vectors(vectors, info.dimension)
         computed = self._new_items(active, matrix) if active is not None and there else None
         with uninterrupted():  # rows are not left without their statistics

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from harness import MilvusEngine
 from pymilvus import DataType, MilvusClient, MilvusException
 
 import dbnorm_vdb as db
-from dbnorm_milvus import MilvusAdapter
+from dbnorm_milvus import MilvusAdapter, wrap
 from dbnorm_vdb.targets import open_target
 
 WORLD = World.make(n=60)
@@ -368,6 +369,34 @@ def test_rows_are_written_even_if_their_statistics_cannot_be(
     client.drop_collection(companion)
     assert adapter.upsert([{**rows[0], "key": 74}])["upsert_count"] == 1
     assert "1 rows were written, but not their statistics; call refresh()" in caplog.text
+    adapter.drop()
+    milvus_lite.drop_collection(collection)
+
+
+def test_what_cannot_be_written_is_for_the_client_to_refuse(milvus_lite: MilvusEngine) -> None:
+    client = milvus_lite.client()
+    collection = milvus_lite.create(WORLD.items)
+    adapter = milvus_lite.adapter(collection)
+    WORLD.fit(adapter)
+    vector = WORLD.items[0].tolist()
+    row = {"key": 80, "vector": vector, "number": 80, "title": "a"}
+    no_vectors = ([10**400] * 8, np.array(1.0), 1.0, [vector] * 8, ["a"] * 8)
+    for data in (
+        WORLD.items,
+        WORLD.items[:0],
+        None,
+        "some text",
+        (row,),
+        [vector],
+        *({**row, "vector": other} for other in no_vectors),
+    ):
+        for name in ("insert", "upsert"):
+            with pytest.raises(Exception, match=".") as own:
+                getattr(client, name)(collection, data)
+            for write in (getattr(adapter, name), partial(getattr(wrap(client), name), collection)):
+                with pytest.raises(type(own.value)) as ours:
+                    write(data)
+                assert (type(ours.value), str(ours.value)) == (type(own.value), str(own.value))
     adapter.drop()
     milvus_lite.drop_collection(collection)
 
