@@ -118,6 +118,13 @@ def rounded(distances: Sequence[float], digits: int) -> list[float]:
     return list(distances) if digits < 0 else [round(distance, digits) for distance in distances]
 
 
+def has_bounds(search_params: Mapping[str, Any] | None) -> bool:
+    """Whether the engine is to be given bounds of similarities, which the statistics decide."""
+    params = search_params or {}
+    inner = params.get("params")
+    return "range_filter" in params or (isinstance(inner, Mapping) and "range_filter" in inner)
+
+
 def _bound(params: dict[str, Any], name: str) -> float | None:
     """Take a bound of a range search out of the parameters, from whichever layer it is in."""
     layers = [params]

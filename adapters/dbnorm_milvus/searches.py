@@ -10,7 +10,7 @@ import numpy as np
 from pymilvus import MilvusClient
 
 from dbnorm_milvus.groups import HitGroups, hit_groups
-from dbnorm_milvus.parameters import Taken, rounded, take, with_bounds
+from dbnorm_milvus.parameters import Taken, has_bounds, rounded, take, with_bounds
 from dbnorm_milvus.queries import check_lists
 from dbnorm_milvus.requests import Requests
 from dbnorm_milvus.results import keep_hits
@@ -107,6 +107,7 @@ class MilvusSearches(NormalizedCollection):
             exact=exact,
             max_candidates=max_candidates,
             explained=explained,
+            fresh=has_bounds(search_params),  # hits beyond bounds of older statistics would never be seen
             deadline=deadline,
         )
         arguments: dict[str, Any] = {

@@ -432,3 +432,24 @@ def test_rows_are_written_even_if_the_server_denies_their_statistics(
     monkeypatch.undo()
     adapter.drop()
     milvus_lite.drop_collection(collection)
+
+
+def test_bounds_are_those_of_the_statistics_that_are_active_now(milvus_lite: MilvusEngine) -> None:
+    """The engine gets wider ones, and what these leave out is seen by nobody afterwards."""
+    world = World.make(n=80, seed=6)
+    collection = milvus_lite.create(world.items)
+    MilvusAdapter(milvus_lite.client(), collection).fit(world.query_bank, method="is", query_beta=0.1)
+    adapter = MilvusAdapter(milvus_lite.client(), collection, statistics_ttl=3600.0)
+    query = world.queries[:1].tolist()
+    adapter.search(data=query)
+    anew = MilvusAdapter(milvus_lite.client(), collection)
+    anew.fit(world.query_bank, method="is", query_beta=12.0)
+    whole = anew.search(data=query, limit=80, candidates=80)[0]
+    near, far = whole.distances[5], whole.distances[30]
+    params = {"params": {"radius": far, "range_filter": near}}
+    found = adapter.search_explained(data=query, limit=80, search_params=params, exact=True)
+    assert found.certified
+    expected = [item for item, distance in zip(whole.ids, whole.distances, strict=True) if far < distance <= near]
+    assert [*found.result[0].ids] == expected
+    anew.drop()
+    milvus_lite.drop_collection(collection)

@@ -10,7 +10,7 @@ from core.galleries import bank_statistics, collection_statistics
 from core.test_lookup import numbered
 
 from dbnorm_vdb import InvalidParameterError, StatisticsTimeoutError
-from dbnorm_vdb.caching import ItemCache
+from dbnorm_vdb.caching import ItemCache, check_cache
 from dbnorm_vdb.deadline import NO_DEADLINE, Deadline
 from dbnorm_vdb.lookup import StatisticsLookup, bytes_per_item
 from dbnorm_vdb.steps import run
@@ -293,9 +293,9 @@ def test_many_threads_at_once(mode):
 
 def test_bad_settings():
     with pytest.raises(InvalidParameterError, match="cache must be 'all', 'lazy' or 'none', got 'some'"):
-        ItemCache(Database(), "some", 1)
+        check_cache("some", 1)
     with pytest.raises(InvalidParameterError, match="cache_bytes .* got -1"):
-        ItemCache(Database(), "all", -1)
+        check_cache("all", -1)
 
 
 def test_a_look_up_tells_the_client_how_long_it_may_take():
