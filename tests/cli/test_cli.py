@@ -1,4 +1,4 @@
-"""The command line, run as its users run it."""
+"""The command line, as its users see it."""
 
 from __future__ import annotations
 
@@ -6,30 +6,20 @@ import json
 import os
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from adapters.world import World
+from command_line import run, run_process
 from harness import Engine, MilvusEngine, QdrantEngine
 from milvus_lite.server_manager import server_manager_instance
 from pymilvus import MilvusClient
 from qdrant_client import QdrantClient
 
 WORLD = World.make(n=60)
-
-
-def run(*arguments: str, stdin: str | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "dbnorm_vdb", *arguments],
-        capture_output=True,
-        text=True,
-        input=stdin,
-        timeout=120,
-        check=False,
-        env={**os.environ, "COLUMNS": "160", **environment},
-    )
 
 
 @pytest.fixture(params=["qdrant", "milvus"])
@@ -44,7 +34,7 @@ def target(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, Path]:
         engine, location = MilvusEngine("milvus", client), tmp_path / "images.db"
     collection = engine.create(WORLD.items)
     client.close()
-    server_manager_instance.release_all()  # else Milvus Lite keeps the file locked
+    server_manager_instance.release_server(str(location))  # else Milvus Lite keeps the file locked
     np.save(tmp_path / "queries.npy", WORLD.query_bank)
     np.savez(tmp_path / "banks.npz", items=WORLD.gallery_bank, other=WORLD.gallery_bank[:3])
     return f"{request.param}://{location}/{collection}", tmp_path
@@ -56,7 +46,7 @@ def test_fold(target: tuple[str, Path]) -> None:
     assert fitted.returncode == 0, fitted.stderr
     gated = run("fold", url, "copy", "--method", "dis")
     assert (gated.returncode, "dis" in gated.stderr) == (2, True)
-    folded = run("fold", url, "copy", "--json")
+    folded = run_process("fold", url, "copy", "--json")
     assert folded.returncode == 0, folded.stderr
     summary = json.loads(folded.stdout)
     assert (summary["target"], summary["method"], summary["item_count"], summary["verified_count"]) == (
@@ -76,7 +66,7 @@ def test_fit_status_search_drop(target: tuple[str, Path]) -> None:
     url, folder = target
     banks = ("--query-bank", str(folder / "queries.npy"), "--gallery-bank", f"{folder / 'banks.npz'}:items")
 
-    fitted = run("fit", url, *banks, "--query-beta", "12", "--gallery-beta", "5", "--json")
+    fitted = run_process("fit", url, *banks, "--query-beta", "12", "--gallery-beta", "5", "--json")
     assert fitted.returncode == 0, fitted.stderr
     assert json.loads(fitted.stdout)["statistics"]["gallery"]["size"] == 20
     assert "items: 60 of 60" in fitted.stderr
@@ -89,7 +79,7 @@ def test_fit_status_search_drop(target: tuple[str, Path]) -> None:
     assert "60 (100.0%)" in plain.stdout
     assert "held-out bank queries" in plain.stdout.replace("\n", " ")
 
-    refreshed = run("refresh", url, "--json", "--max-items-per-second", "1000")
+    refreshed = run_process("refresh", url, "--json", "--max-items-per-second", "1000")
     assert refreshed.returncode == 0, refreshed.stderr
     assert {"item_count": 60, "written_count": 0, "removed_count": 0}.items() <= json.loads(refreshed.stdout).items()
     status = json.loads(run("status", url, "--json").stdout)
@@ -110,7 +100,7 @@ def test_fit_status_search_drop(target: tuple[str, Path]) -> None:
     table = run("search", url, "--query", str(folder / "queries.npy"), "--row", "2")
     assert "raw rank" in table.stdout
 
-    refused = run("drop", url, stdin="n\n")
+    refused = run_process("drop", url, stdin="n\n")
     assert refused.returncode == 1
     assert json.loads(run("status", url, "--json").stdout)["active"] is not None
     assert run("drop", url, "--yes").returncode == 0
@@ -178,7 +168,7 @@ def test_wrong_usage_is_status_2_and_one_sentence(target: tuple[str, Path], argu
 
 @pytest.mark.parametrize("url", ["qdrant+http://127.0.0.1:1/images", "milvus+http://127.0.0.1:1/images"])
 def test_a_server_that_is_not_there_is_status_1(url: str) -> None:
-    result = run("status", url, QDRANT_API_KEY="hush-hush", MILVUS_TOKEN="hush-hush")
+    result = run_process("status", url, QDRANT_API_KEY="hush-hush", MILVUS_TOKEN="hush-hush")
     assert result.returncode == 1
     assert "Traceback" not in result.stderr
     assert "hush" not in result.stderr + result.stdout
@@ -197,9 +187,35 @@ def test_version_and_help() -> None:
     assert all(command in usage for command in ("demo", "fit", "status", "search", "drop"))
 
 
+def test_the_installed_script_is_the_same_command() -> None:
+    script = Path(sysconfig.get_path("scripts")) / "dbnorm-vdb"
+    assert subprocess.check_output([script, "--version"], text=True).strip() == "0.1.0"
+
+
+@pytest.mark.parametrize("target", ["qdrant"], indirect=True)
+@pytest.mark.parametrize(
+    ("arguments", "status"),
+    [
+        (["--help"], 0),
+        (["status", "TARGET"], 0),
+        (["search", "TARGET", "--query", "BANK", "--method", "is"], 1),
+        (["status", "images"], 2),
+        (["frobnicate"], 2),
+    ],
+)
+def test_a_process_of_its_own_says_the_same(target: tuple[str, Path], arguments: list[str], status: int) -> None:
+    """What the other tests find of a command in their process is so for those who call it."""
+    url, folder = target
+    given = {"TARGET": url, "BANK": str(folder / "queries.npy")}
+    called = [given.get(argument, argument) for argument in arguments]
+    alone, here = run_process(*called), run(*called)
+    assert (alone.returncode, alone.stdout, alone.stderr) == (status, here.stdout, here.stderr)
+    assert here.returncode == status
+
+
 def test_without_typer_the_message_names_the_extra(tmp_path: Path) -> None:
     (tmp_path / "typer.py").write_text("raise ImportError('no typer here', name='typer')")
-    result = run("--help", PYTHONPATH=str(tmp_path))
+    result = run_process("--help", PYTHONPATH=str(tmp_path))
     assert result.returncode == 1
     assert 'pip install "dbnorm-vdb[cli]"' in result.stderr
 

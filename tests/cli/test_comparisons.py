@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cli.test_cli import WORLD, run, target  # noqa: F401  (a fixture)
+from cli.test_cli import WORLD, target  # noqa: F401  (a fixture)
+from command_line import run, run_process
 
 
 @pytest.mark.parametrize("target", ["qdrant"], indirect=True)
@@ -28,7 +29,7 @@ def test_compare(target: tuple[str, Path]) -> None:  # noqa: F811
     fitted = run("fit", url, *banks, "--query-beta", "12", "--gallery-beta", "5")
     assert fitted.returncode == 0, fitted.stderr
 
-    shown = run(*asked, "--depth", "20", "--latency-queries", "2", "--json")
+    shown = run_process(*asked, "--depth", "20", "--latency-queries", "2", "--json")
     assert shown.returncode == 0, shown.stderr
     told = json.loads(shown.stdout)
     raw, dual = told["arms"]

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import typer
-from cli.test_cli import WORLD, run, target  # noqa: F401  (a fixture)
+from cli.test_cli import WORLD, target  # noqa: F401  (a fixture)
+from command_line import run, run_process
 
 from dbnorm_vdb.audits.auditing import FIT, TUNE
 from dbnorm_vdb.audits.domain import outside_finding
@@ -34,7 +35,7 @@ def test_audit_and_explain(target: tuple[str, Path]) -> None:  # noqa: F811
     assert fitted.returncode == 0, fitted.stderr
 
     options = ("--queries", str(live), "--k", "5", "--threshold", "planted=-2,-1")
-    gate = run("audit", url, *options, "--json")
+    gate = run_process("audit", url, *options, "--json")
     told = json.loads(gate.stdout)
     assert gate.returncode == 1, "the verdict is a gate"
     assert "planted" in gate.stderr
@@ -49,7 +50,7 @@ def test_audit_and_explain(target: tuple[str, Path]) -> None:  # noqa: F811
     assert (wrong.returncode, "NAME=WARN,FAIL" in wrong.stderr) == (2, True)
 
     best = int(np.argmax(WORLD.raw()[2]))
-    explained = run("explain", url, "--id", str(best), "--query", str(live), "--row", "2", "--json")
+    explained = run_process("explain", url, "--id", str(best), "--query", str(live), "--row", "2", "--json")
     assert explained.returncode == 0, explained.stderr
     assert json.loads(explained.stdout)["raw_rank"] == 1
     assert (

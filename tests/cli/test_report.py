@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from cli.test_cli import run
+from command_line import run, run_process
 from report.made import comparison
 
 
@@ -16,7 +16,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_saved_comparison_becomes_a_page(saved: Path, tmp_path: Path) -> None:
-    done = run("report", str(saved), str(tmp_path / "r.html"), "--json")
+    done = run_process("report", str(saved), str(tmp_path / "r.html"), "--json")
     assert (done.returncode, done.stderr) == (0, "")
     size = (tmp_path / "r.html").stat().st_size
     assert json.loads(done.stdout) == {"path": str(tmp_path / "r.html"), "bytes": size}

@@ -1,4 +1,4 @@
-"""Tuning and guarding from the command line, on an embedded engine, as its users run it."""
+"""Tuning and guarding from the command line, on an embedded engine."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cli.test_cli import run
+from command_line import run, run_process
 from harness import QdrantEngine
 from labelled import LabelledWorld
 from qdrant_client import QdrantClient
@@ -49,7 +49,7 @@ def labelled(files: Path, option: str = "--queries") -> tuple[str, ...]:
 def test_the_settings_found_are_a_command_that_fits_and_passes_the_guard(url: str, files: Path) -> None:
     grid = ("--query-betas", "4,8", "--gallery-betas", "0,1", "--methods", "dual_is,nnn")
     bank = ("--query-bank", str(files / "bank.npy"))
-    tuned = run("tune", url, *bank, "--gallery-bank", "30", *labelled(files), *grid, "--json")
+    tuned = run_process("tune", url, *bank, "--gallery-bank", "30", *labelled(files), *grid, "--json")
     assert tuned.returncode == 0, tuned.stderr
     found = json.loads(tuned.stdout)
     assert found["settings"] == {"method": "is", "query_beta": 4.0}

@@ -1,4 +1,4 @@
-"""`dbnorm-vdb experiment analyze`, run as its users run it."""
+"""`dbnorm-vdb experiment analyze`, as its users see it."""
 
 import json
 import os
@@ -6,6 +6,7 @@ import subprocess
 import sys
 from datetime import datetime, timedelta, timezone
 
+import command_line
 import pytest
 
 from dbnorm_vdb.experiments import EventLog, Experiment, ExperimentReport
@@ -13,15 +14,8 @@ from dbnorm_vdb.experiments import EventLog, Experiment, ExperimentReport
 START = datetime(2025, 1, 1, tzinfo=timezone.utc)
 
 
-def run(*arguments, **environment):
-    return subprocess.run(
-        [sys.executable, "-m", "dbnorm_vdb", "experiment", "analyze", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-        env={**os.environ, "COLUMNS": "80", **environment},
-    )
+def run(*arguments, by=command_line.run, **environment):
+    return by("experiment", "analyze", *map(str, arguments), **{"COLUMNS": "80", **environment})
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +52,7 @@ def test_json_is_the_report_and_settings_are_passed_on(log):
 
 
 def test_an_invalid_experiment_is_status_1_and_says_so_first(log):
-    told = run(log, "--experiment", "lossy")
+    told = run(log, "--experiment", "lossy", by=command_line.run_process)
     assert told.returncode == 1
     assert told.stdout.startswith("INVALID: sample ratio mismatch")
     assert told.stderr == ""
@@ -82,7 +76,7 @@ def test_wrong_usage_is_status_2_and_one_sentence(log, arguments, message):
 
 def test_without_scipy_the_message_names_the_extra(log, tmp_path):
     (tmp_path / "scipy.py").write_text("raise ImportError('no scipy here', name='scipy')")
-    told = run(log, "--experiment", "fair", PYTHONPATH=str(tmp_path))
+    told = run(log, "--experiment", "fair", by=command_line.run_process, PYTHONPATH=str(tmp_path))
     assert told.returncode == 1
     assert 'pip install "dbnorm-vdb[evaluation]"' in " ".join(told.stderr.split())
 
