@@ -7,6 +7,7 @@ import importlib.util
 import logging
 import shutil
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from recorded import Recorded
 
 SLOWEST = "milvus-2.3.5"
+LONGEST = "tests/cli/test_demo.py"
+"""The module whose tests wait for one long command."""
 
 
 @pytest.fixture(scope="session", params=ENGINES)
@@ -141,17 +144,29 @@ def recorded(recorded_ever: Recorded) -> Recorded:
     return recorded_ever
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """The order of the groups is the one below, not xdist's own."""
+    config.option.loadscopereorder = False
+
+
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """In parallel runs one process has the tests of one engine, or else of one module; the slow server goes first."""
+    """In parallel runs one process has the tests of one engine, or else of one module.
+
+    The slow server goes first and the longest module second, so that neither is what a run ends with. The others follow
+    by their number of tests.
+    """
+    groups = {}
     for item in items:
         parameters = getattr(item, "callspec", None)
         names = {str(value).replace("_", "-") for value in parameters.params.values()} if parameters else set()
         names |= {name.replace("_", "-") for name in getattr(item, "fixturenames", ())}
         server = "milvus-2-3-5" in {name.replace(".", "-") for name in names}
         engine = next((name for name in FACES if name in names), item.nodeid.partition("::")[0])
-        item.add_marker(pytest.mark.xdist_group(SLOWEST if server else engine))
-    items.sort(key=lambda item: next(item.iter_markers("xdist_group")).args[0] != SLOWEST)
+        groups[item] = SLOWEST if server else engine
+        item.add_marker(pytest.mark.xdist_group(groups[item]))
+    sizes = Counter(groups.values())
+    items.sort(key=lambda item: (groups[item] != SLOWEST, groups[item] != LONGEST, -sizes[groups[item]]))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
