@@ -439,17 +439,19 @@ def test_bounds_are_those_of_the_statistics_that_are_active_now(milvus_lite: Mil
     world = World.make(n=80, seed=6)
     collection = milvus_lite.create(world.items)
     MilvusAdapter(milvus_lite.client(), collection).fit(world.query_bank, method="is", query_beta=0.1)
-    adapter = MilvusAdapter(milvus_lite.client(), collection, statistics_ttl=3600.0)
-    query = world.queries[:1].tolist()
-    adapter.search(data=query)
+    queries = world.queries[:, None].tolist()
+    stale = [MilvusAdapter(milvus_lite.client(), collection, statistics_ttl=3600.0) for _ in queries]
+    for adapter in stale:
+        adapter.search(data=queries[0])
     anew = MilvusAdapter(milvus_lite.client(), collection)
     anew.fit(world.query_bank, method="is", query_beta=12.0)
-    whole = anew.search(data=query, limit=80, candidates=80)[0]
-    near, far = whole.distances[5], whole.distances[30]
-    params = {"params": {"radius": far, "range_filter": near}}
-    found = adapter.search_explained(data=query, limit=80, search_params=params, exact=True)
-    assert found.certified
-    expected = [item for item, distance in zip(whole.ids, whole.distances, strict=True) if far < distance <= near]
-    assert [*found.result[0].ids] == expected
+    for query, adapter in zip(queries, stale, strict=True):
+        whole = anew.search(data=query, limit=80, candidates=80)[0]
+        near, far = whole.distances[30], whole.distances[70]
+        params = {"params": {"radius": far, "range_filter": near}}
+        found = adapter.search_explained(data=query, limit=80, search_params=params, exact=True)
+        assert found.certified
+        expected = [item for item, distance in zip(whole.ids, whole.distances, strict=True) if far < distance <= near]
+        assert [*found.result[0].ids] == expected
     anew.drop()
     milvus_lite.drop_collection(collection)
