@@ -437,14 +437,15 @@ def test_rows_are_written_even_if_the_server_denies_their_statistics(
 def test_bounds_are_those_of_the_statistics_that_are_active_now(milvus_lite: MilvusEngine) -> None:
     """The engine gets wider ones, and what these leave out is seen by nobody afterwards."""
     world = World.make(n=80, seed=6)
+    bank = np.concatenate([world.query_bank, -world.query_bank])  # so that a low beta makes all items alike
     collection = milvus_lite.create(world.items)
-    MilvusAdapter(milvus_lite.client(), collection).fit(world.query_bank, method="is", query_beta=0.1)
+    MilvusAdapter(milvus_lite.client(), collection).fit(bank, method="is", query_beta=0.1)
     queries = world.queries[:, None].tolist()
     stale = [MilvusAdapter(milvus_lite.client(), collection, statistics_ttl=3600.0) for _ in queries]
     for adapter in stale:
         adapter.search(data=queries[0])
     anew = MilvusAdapter(milvus_lite.client(), collection)
-    anew.fit(world.query_bank, method="is", query_beta=12.0)
+    anew.fit(bank, method="is", query_beta=12.0)
     for query, adapter in zip(queries, stale, strict=True):
         whole = anew.search(data=query, limit=80, candidates=80)[0]
         near, far = whole.distances[30], whole.distances[70]
