@@ -18,6 +18,7 @@ from dbnorm_vdb.telemetry import spanned
 
 _CONFIRM_EVERY = 1.0
 _NEVER = -1e9
+_NOT_CHECKED = (_NEVER, 0)
 
 
 class _Known(NamedTuple):
@@ -62,7 +63,7 @@ class CurrentStatistics:
         self._known = _Known()
         self._puts = 0
         self._confirmed: dict[int, float] = {}
-        self._checked = (0.0, 0)  # when the vector was last compared with the statistics, and of which generation
+        self._checked = _NOT_CHECKED  # when the vector was last described, and for which generation
 
     def get(
         self, *, fresh: bool = False, insist: bool = True, deadline: Deadline = NO_DEADLINE
@@ -95,18 +96,31 @@ class CurrentStatistics:
     def _read(self) -> CollectionStatistics | None:
         puts = self._puts
         statistics = self._ledger.active()
-        if statistics is not None:
-            checked_at, generation = self._checked
-            now = time.monotonic()
-            if generation != statistics.generation or now - checked_at >= self._ttl:
-                info = self._store.describe(fresh=True)
-                check_same_vector(statistics, info, self._store.collection, fitting=False)
-                self._checked = (now, statistics.generation)
-        elif self._known.statistics is not None:  # with them the vector may have gone: the collection was made anew
-            self._store.describe(fresh=True)
+        self.check_vector(statistics)
         if puts == self._puts:  # else something newer has come in between
             self.put(statistics)
         return statistics
+
+    def check_vector(self, statistics: CollectionStatistics | None) -> None:
+        """Describe the vector anew, if that was last done for other statistics or some time ago, and compare.
+
+        For statistics that were read just now: the collection may be an alias, and another one since, or made anew.
+
+        Raises:
+            StatisticsMismatchError: they are of another vector.
+        """
+        checked_at, checked_for = self._checked
+        now, generation = time.monotonic(), 0 if statistics is None else statistics.generation
+        if generation != checked_for or now - checked_at >= self._ttl:
+            info = self._store.describe(fresh=True)
+            check_same_vector(statistics, info, self._store.collection, fitting=False)
+            self._checked = (now, generation)
+
+    def expire(self) -> None:
+        """Read and describe anew at the next opportunity: the collection may be another one from now on."""
+        with self._lock:
+            self._known = self._known._replace(at=_NEVER)
+            self._checked = _NOT_CHECKED
 
     def _without(self, error: Exception) -> CollectionStatistics | None:
         """Those that were read before, though they cannot be read now."""
@@ -122,7 +136,10 @@ class CurrentStatistics:
         return before
 
     def put(self, statistics: CollectionStatistics | None) -> None:
-        """Use these from now on."""
+        """Use these from now on, unless they are those of before a refresh that is known already."""
+        known = self._known.statistics
+        if statistics is not None and known is not None and known.generation == statistics.generation:
+            statistics = max(statistics, known, key=lambda one: one.revision)
         self._on_read(statistics)
         with self._lock:
             self._known = _Known(time.monotonic(), statistics)

@@ -345,15 +345,10 @@ class Generations(Inspections):
     # --- items that come later ---------------------------------------------------------------------------------
 
     def _fitted_before_writing(self) -> CollectionStatistics | None:
-        """The statistics of now, for items about to be written; None if nothing is fitted.
-
-        If they are not those of the last items, the vector is described anew: the collection may be an alias, switched.
-        """
+        """The statistics of now, for items about to be written; None if nothing is fitted. The vector is theirs."""
         active = self._ledger.active()
         if active is not None:
-            known = self._bank_biases is not None and self._bank_biases[0] == active.generation
-            info = self._store.describe(fresh=not known)
-            check_same_vector(active, info, self._store.collection, fitting=False)
+            self._current.check_vector(active)
         return active
 
     def _new_items(self, active: CollectionStatistics, vectors: Vectors) -> tuple[CollectionStatistics, ItemStatistics]:

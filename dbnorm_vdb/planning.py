@@ -90,6 +90,10 @@ class Planning:
         """How many of them, by reason: "absent", "unreadable", "failed", "late" or "uncovered"."""
         return self._fallbacks.counts
 
+    def expire_statistics(self) -> None:
+        """Read the collection-level statistics anew before they are used again; what is held of items stays."""
+        self._current.expire()
+
     def cache_info(self) -> CacheInfo:
         """Which statistics of items are held in memory, and how often that has spared asking for them."""
         return self._items.info()

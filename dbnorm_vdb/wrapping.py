@@ -13,7 +13,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, TypeAlias, TypeVar
 
 from dbnorm_vdb.deadline import NO_DEADLINE, Deadline
-from dbnorm_vdb.errors import InvalidParameterError, NotFittedError, StatisticsError, StatisticsTimeoutError
+from dbnorm_vdb.errors import (
+    InvalidInputError,
+    InvalidParameterError,
+    NotFittedError,
+    StatisticsError,
+    StatisticsMismatchError,
+    StatisticsTimeoutError,
+)
 from dbnorm_vdb.eventloop import run_async
 from dbnorm_vdb.fallbacks import Warnings, in_words
 from dbnorm_vdb.serving import Serving
@@ -40,15 +47,18 @@ class WrappedClient(Generic[Client, Adapter]):
         self._make = make
         self._ttl = ttl
         self._lock = threading.Lock()
+        self._epoch = 0  # how often names have been given to other collections
         self._adapters: dict[str, Adapter] = {}
         self._without: dict[str, float] = {}
         self._warnings: dict[str, Warnings] = {}
 
-    def forget(self) -> None:
+    def expire(self) -> None:
         """Look at every collection anew: the client may mean others by their names from now on."""
         with self._lock:
-            self._adapters.clear()
+            self._epoch += 1
             self._without.clear()
+            for adapter in self._adapters.values():
+                adapter.expire_statistics()
 
     def adapter(self, collection: str, deadline: Deadline = NO_DEADLINE) -> Steps[Adapter | None]:
         """The adapter of a collection that has statistics.
@@ -56,27 +66,47 @@ class WrappedClient(Generic[Client, Adapter]):
         Where they cannot be read in time there is none, and a warning, at most once a minute: the client's own call,
         which follows, says what is wrong with the collection, or serves raw results.
         """
-        made = collection in self._adapters
-        if not made and time.monotonic() - self._without.get(collection, -self._ttl) < self._ttl:
+        epoch, adapter = self._epoch, self._adapters.get(collection)
+        if adapter is None and time.monotonic() - self._without.get(collection, -self._ttl) < self._ttl:
             return None
         deadline = deadline.halfway()
         try:
-            if not made:
-                making = work(functools.partial(self._made, collection), key=(self, collection))
-                yield from within(deadline, making)
-            adapter = self._adapters.get(collection)
-            if adapter is not None:
-                statistics = yield from adapter.statistics_in_use(insist=False, deadline=deadline)
-                if statistics is not None:
-                    return adapter
+            if adapter is not None and (yield from self._usable(adapter, deadline)):
+                return adapter
+            self._forget(collection, adapter)  # it may be fitted all the same: another vector of it
+            making = work(functools.partial(self._made, collection, epoch), key=(self, collection, epoch))
+            adapter = yield from within(deadline, making)
+            if adapter is not None and (yield from self._usable(adapter, deadline)):
+                return adapter
         except Exception as error:  # the clients' errors have no common base class
             self._warn(collection, "raw", f"its statistics cannot be used, searches are raw: {in_words(error)}")
             if isinstance(error, StatisticsTimeoutError) and collection in self._adapters:
                 return None  # reading them goes on, for the next ones
+        self._forget(collection, adapter)
         with self._lock:
-            self._adapters.pop(collection, None)
-            self._without[collection] = time.monotonic()
+            if self._epoch == epoch:
+                self._without[collection] = time.monotonic()
         return None
+
+    def _usable(self, adapter: Adapter, deadline: Deadline) -> Steps[bool]:
+        """Whether there are statistics of its vector."""
+        try:
+            return (yield from adapter.statistics_in_use(insist=False, deadline=deadline)) is not None
+        except StatisticsMismatchError:
+            return False
+
+    def _made(self, collection: str, epoch: int) -> Adapter | None:
+        """A new adapter, or the one that another call has just made; for the next calls too."""
+        adapter = self._make(collection)
+        with self._lock:
+            if adapter is not None and self._epoch == epoch:
+                adapter = self._adapters.setdefault(collection, adapter)
+        return adapter
+
+    def _forget(self, collection: str, adapter: Adapter | None) -> None:
+        with self._lock:
+            if self._adapters.get(collection) is adapter:
+                self._adapters.pop(collection, None)
 
     def written(self, name: str, adapter: Adapter, arguments: Mapping[str, Any]) -> Steps[Any]:
         """What a method of the adapter that writes items returns; without their statistics, where these cannot be had.
@@ -87,9 +117,9 @@ class WrappedClient(Generic[Client, Adapter]):
         def write() -> Any:
             try:
                 return getattr(adapter, name)(**arguments)
-            except StatisticsError as error:  # nothing is written yet
+            except (StatisticsError, InvalidInputError) as error:  # nothing is written yet
                 collection = adapter.collection_name
-                words = f"items are written without statistics, call refresh() or fit(): {in_words(error)}"
+                words = f"items are written without statistics, which refresh() makes up for: {in_words(error)}"
                 self._warn(collection, "written", words)
                 return getattr(adapter.client, name)(collection, **arguments)
 
@@ -97,12 +127,6 @@ class WrappedClient(Generic[Client, Adapter]):
 
     def _warn(self, collection: str, reason: str, words: str) -> None:
         self._warnings.setdefault(collection, Warnings(collection)).warn(reason, words)
-
-    def _made(self, collection: str) -> None:
-        """Make the adapter, for this call and the next ones."""
-        adapter = self._make(collection)
-        if adapter is not None:
-            self._adapters.setdefault(collection, adapter)
 
     def bound(self, name: str, collection: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """The arguments of a call by their names, but for the client itself and the collection.
@@ -197,7 +221,7 @@ def _renaming(own: Callable[..., Any], behind: WrappedClient[Any, Any]) -> Calla
             try:
                 return await own(behind.client, *args, **kwargs)
             finally:
-                behind.forget()
+                behind.expire()
 
         return awaited
 
@@ -206,7 +230,7 @@ def _renaming(own: Callable[..., Any], behind: WrappedClient[Any, Any]) -> Calla
         try:
             return own(behind.client, *args, **kwargs)
         finally:
-            behind.forget()
+            behind.expire()
 
     return method
 

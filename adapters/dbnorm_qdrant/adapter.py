@@ -22,6 +22,8 @@ from dbnorm_vdb.banks import check_vectors, dense_vectors
 from dbnorm_vdb.caching import DEFAULT_CACHE_BYTES
 from dbnorm_vdb.deadline import Deadline
 from dbnorm_vdb.errors import ForeignDataError, InvalidParameterError, InvalidTargetError
+from dbnorm_vdb.eventloop import uninterrupted
+from dbnorm_vdb.fallbacks import logger
 from dbnorm_vdb.methods import Method
 from dbnorm_vdb.observing import count_outcomes, count_queries, observed
 from dbnorm_vdb.planning import DEFAULT_STATISTICS_TTL
@@ -33,8 +35,11 @@ from dbnorm_vdb.store import KEY, Hit
 from dbnorm_vdb.targets import Target
 from dbnorm_vdb.wrapping import unwrapped
 
-_CONDITIONS = ("update_filter", "update_mode")
-"""Arguments of upserts by which a point is perhaps not written."""
+
+def _is_conditional(options: Mapping[str, Any]) -> bool:
+    """Whether an upsert with these options perhaps does not write a point."""
+    mode = options.get("update_mode")
+    return options.get("update_filter") is not None or mode not in (None, models.UpdateMode.UPSERT)
 
 
 class QdrantAdapter(QdrantGroups):
@@ -195,21 +200,25 @@ class QdrantAdapter(QdrantGroups):
             StatisticsError: the stored banks are gone, or are not those that were fitted.
         """
         completed, written = self._with_statistics(points)
-        result = self.client.upsert(self.collection_name, completed, wait=wait, **kwargs)
-        if written is not None and self._items.in_use:
-            conditional = any(kwargs.get(name) is not None for name in _CONDITIONS)
-            self._items.put(*(self._reread(*written) if conditional else written))
+        with uninterrupted():  # what is held in memory is to be what is written
+            result = self.client.upsert(self.collection_name, completed, wait=wait, **kwargs)
+            if written is not None and self._items.in_use:
+                if _is_conditional(kwargs):
+                    self._reread(*written[:2], written_by_now=wait)
+                else:
+                    self._items.put(*written)
         return result
 
-    def _reread(
-        self, statistics: CollectionStatistics, ids: Sequence[ItemId], items: ItemStatistics
-    ) -> tuple[CollectionStatistics, Sequence[ItemId], ItemStatistics]:
-        """What is stored of points that were perhaps written, and perhaps not."""
+    def _reread(self, statistics: CollectionStatistics, ids: Sequence[ItemId], *, written_by_now: bool) -> None:
+        """Take in what is stored of points that were perhaps written, and perhaps not; or let go of everything."""
         try:
-            return statistics, *self._store.items(statistics.generation, ids, list(statistics.columns))
+            if written_by_now:
+                stored = self._store.items(statistics.generation, ids, list(statistics.columns))
+                self._items.put(statistics, *stored)
+                return
         except Exception:  # the points are written: a failure here is not the caller's
-            self._items.seen(None)
-            return statistics, [], items[:0]
+            logger.debug("collection %r: reading back failed", self.collection_name, exc_info=True)
+        self._items.seen(None)
 
     def _with_statistics(
         self, points: Any
@@ -226,8 +235,7 @@ class QdrantAdapter(QdrantGroups):
         there, matrix = dense_vectors([vector_of(point, info.name) for point in structs], info.dimension)
         if not there:
             return points, None
-        payloads = [(point.id, point.payload or {}) for point in structs]
-        foreign = [item for item, payload in payloads if KEY in payload and not is_ours(payload[KEY])]
+        foreign = [structs[row].id for row in there if not is_ours((structs[row].payload or {}).get(KEY, {}))]
         if foreign:
             raise ForeignDataError(
                 f"collection {self.collection_name!r}: points have a payload key {KEY!r} that is not of this library's"

@@ -94,22 +94,25 @@ class QdrantGroups(QdrantSearches):
             named = self._using_if_known(search)
             raw = SearchPlan(Method.RAW, search.limit, search.limit, deadline=deadline, fallback=method is None)
             return models.GroupsResult(groups=(yield from self._raw_groups(group_by, named, group_size, raw)))
-        search = search._replace(using=self._using(search.query, search.using))
         groups: list[models.PointGroup] | None = None
         while groups is None:
-            groups = yield from self._attempt_groups(group_by, search, group_size, wishes)
+            named = search._replace(using=self._using(search.query, search.using))
+            groups = yield from self._attempt_groups(group_by, named, group_size, wishes)
         return models.GroupsResult(groups=groups)
 
     def _attempt_groups(
         self, group_by: str, search: Search, group_size: int, wishes: Wishes
     ) -> Steps[list[models.PointGroup] | None]:
-        """The groups under the statistics of now; None if a fit has replaced them meanwhile."""
+        """The groups under the statistics of now; None if these were replaced meanwhile, or the vector is another."""
+        described = self._store.describe()
         ours = searches_vector(search.query, search.using, self.vector_name)
         wanted = search.limit * group_size if ours else 1
         plan = yield from self._plan(
             limit=wanted, method=wishes.method, candidates=wishes.windows.candidates, deadline=wishes.deadline
         )
         selector = search.selector
+        if self._store.describe() != described:
+            return None
         if plan.statistics is None:
             return (yield from self._raw_groups(group_by, search, group_size, plan))
         if search.mmr is not None:

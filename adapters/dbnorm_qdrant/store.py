@@ -249,8 +249,12 @@ class QdrantStore(Store):
         known = KEY in self.read_documents()
         self._untouched = not known and not self._count(KEY)
         for records in () if self._untouched else self._our_values():
-            ours = is_ours if known else is_written_by_us
-            taken = [record.id for record in records if not ours((record.payload or {}).get(KEY))]
+            values = [(record.id, (record.payload or {}).get(KEY)) for record in records]
+            taken = [
+                item
+                for item, value in values
+                if not (is_ours(value) if known else value == {} or is_written_by_us(value))
+            ]
             if taken:
                 raise ForeignDataError(
                     f"collection {self.collection!r}: points have a payload key {KEY!r} that is not of this library's"
@@ -409,7 +413,7 @@ class QdrantStore(Store):
     # --- removing ----------------------------------------------------------------------------------------------
 
     def discard_orphans(self, generation: int) -> int:
-        # statistics live in the points and go with them; but a point may lose its vector, unless that is its only one
+        # statistics live in the points and go with them, but a point may lose a vector that has a name
         name, path = self.describe().name, _path(generation)
         if not name:
             return 0
@@ -442,6 +446,7 @@ class QdrantStore(Store):
 
     def remove_all(self) -> None:
         self.describe(fresh=True)
+        self._untouched = False
         for records in self._our_values():
             ours = [record.id for record in records if is_ours((record.payload or {}).get(KEY))]
             if ours:

@@ -41,7 +41,8 @@ def wrap(
     It is an instance of a subclass of the client's class and shares all its state: closing one closes both. On
     collections that an adapter has fitted, `query_points`, `query_batch_points` and `query_points_groups` are those of
     `QdrantAdapter` (with its arguments `candidates`, `method`, `exact`, ... too), and `upsert` gives new points their
-    statistics. Everything else passes through: other collections, other vectors, other calls. A search of the fitted
+    statistics. Everything else passes through: other collections, other vectors, other calls; points that come from
+    there (from `scroll`, `retrieve` and searches of other vectors) come without our payload key. A search of the fitted
     vector that has no normalised form (discovery, context, ...) is refused; `method="raw"` lets it pass.
 
     Args:
@@ -139,7 +140,7 @@ def _read(
     """The adapter of a collection that has statistics, and what the client's call returns."""
     arguments = behind.bound(name, collection, args, kwargs)
     adapter = yield from _adapter(behind, collection, arguments)
-    return adapter, (yield from call(name, collection, **_clients(arguments, collection, adapter)))
+    return adapter, (yield from call(name, collection, **_in_time(arguments)))
 
 
 def _upsert(behind: Behind, collection_name: str, *args: Any, **kwargs: Any) -> Steps[Any]:
@@ -177,6 +178,13 @@ def _concerns(adapter: QdrantAdapter, request: Mapping[str, Any]) -> bool:
     return concerns(request.get("query"), request.get("using"), request.get("prefetch"), adapter.vector_name)
 
 
+def _in_time(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a call, with what is left of its time."""
+    timeout = arguments.get("timeout")
+    left = {"timeout": timeout.client_timeout(whole_seconds=True)} if isinstance(timeout, Deadline) else {}
+    return {**arguments, **left}
+
+
 def _clients(arguments: Mapping[str, Any], collection: str, adapter: QdrantAdapter | None) -> dict[str, Any]:
     """The arguments of a search that the client is to answer itself.
 
@@ -184,9 +192,7 @@ def _clients(arguments: Mapping[str, Any], collection: str, adapter: QdrantAdapt
         NotFittedError: they ask for a method that needs statistics, and there are none.
         UnsupportedQueryError: or there are some, but of a vector that is not searched.
     """
-    timeout = arguments.get("timeout")
-    if isinstance(timeout, Deadline):
-        arguments = {**arguments, "timeout": timeout.client_timeout(whole_seconds=True)}
+    arguments = _in_time(arguments)
     if adapter is None:
         return without_options(arguments, collection)
     if arguments.get("method") not in (None, "raw"):

@@ -92,4 +92,5 @@ def progress() -> Iterator[Report]:
 
 def print_json(document: Any) -> None:
     """Print one JSON document, and nothing else."""
-    sys.stdout.write(json.dumps(document, ensure_ascii=False, default=str) + "\n")
+    unicode = (sys.stdout.encoding or "").lower().startswith("utf")  # elsewhere escapes keep every character
+    sys.stdout.write(json.dumps(document, ensure_ascii=not unicode, default=str) + "\n")

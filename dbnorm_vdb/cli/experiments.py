@@ -55,11 +55,12 @@ def analyze_log(
 
 def _duration(text: str) -> timedelta:
     found = re.fullmatch(r"(\d{1,9})([smhdw])", text.strip())
+    if found is None:
+        raise InvalidParameterError(f"--window {text!r} is no duration; use for instance 90s, 30m, 24h, 7d or 2w")
     try:
-        return timedelta(**{_UNITS[found[2]]: int(found[1])})  # type: ignore[index]
-    except (TypeError, OverflowError):
-        words = f"--window {text!r} is no duration; use for instance 90s, 30m, 24h, 7d or 2w"
-        raise InvalidParameterError(words) from None
+        return timedelta(**{_UNITS[found[2]]: int(found[1])})
+    except OverflowError as error:
+        raise InvalidParameterError(f"--window {text!r} is longer than time goes: {error}") from error
 
 
 def _time(text: str) -> datetime:

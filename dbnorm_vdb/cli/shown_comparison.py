@@ -79,7 +79,7 @@ def _print_differences(found: Comparison) -> None:
         caption="* significant",
     )
     for heading in ("arm", "measure", "difference", "p", "wins", "ties", "losses"):
-        table.add_column(heading, justify="left" if heading in ("arm", "measure") else "right")
+        table.add_column(heading, justify="left" if heading in ("arm", "measure") else "right", overflow="fold")
     last = ""
     for one in found.differences:
         name = "" if one.arm == last else escape(one.arm)
@@ -104,7 +104,7 @@ def _print_costs(found: Comparison) -> None:
 def _print_agreements(found: Comparison) -> None:
     table = Table(title=f"How alike the arms' results are (overlap of the first {found.settings.limit})")
     for heading in ("", "overlap", "rank-biased overlap", "same first", "identical"):
-        table.add_column(heading, justify="right" if heading else "left")
+        table.add_column(heading, justify="right" if heading else "left", overflow="fold")
     for one in found.agreements:
         shares = (one.overlap, one.rbo, one.same_first, one.identical)
         table.add_row(escape(f"{one.first} / {one.second}"), *(f"{share:.1%}" for share in shares))

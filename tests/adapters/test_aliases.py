@@ -13,6 +13,8 @@ from pymilvus import MilvusClient
 
 import dbnorm_milvus
 import dbnorm_qdrant
+from dbnorm_vdb.steps import done, run
+from dbnorm_vdb.wrapping import WrappedClient
 
 OLD, NEW = World.make("dot", n=60, seed=3), World.make("dot", n=50, seed=4)
 OTHER = World.make("dot", n=40, d=5, seed=5)
@@ -145,3 +147,87 @@ def test_a_wrapped_client_that_uses_another_database_knows(milvus_lite: MilvusEn
     client.drop_database("another")
     milvus_lite.adapter(collection).drop()
     milvus_lite.drop_collection(collection)
+
+
+def test_an_alias_that_was_searched_elsewhere_meanwhile_is_written_where_it_stands_for(
+    quick_engine: Engine, fitted: list[tuple[str, Any]], alias: str
+) -> None:
+    live = quick_engine.adapter(alias, statistics_ttl=0.0)
+    quick_engine.upsert(live, *rows(OLD, 0, 1))
+    quick_engine.point_alias(alias, fitted[1][0])
+    quick_engine.search(live, None, NEW.queries[0], limit=5)
+    quick_engine.point_alias(alias, fitted[0][0])
+    quick_engine.upsert(live, *rows(OLD, 0, 5))
+    for _, adapter in fitted[:2]:
+        assert adapter.status().coverage == 1.0
+        assert adapter.refresh().written_count == 0
+
+
+def test_an_adapter_that_never_saw_statistics_follows_too(quick_engine: Engine) -> None:
+    first = quick_engine.create(OLD.items, metric="dot", vector_name="image")
+    second = quick_engine.create(NEW.items, metric="dot", vector_name="picture")
+    alias = quick_engine.new_name()
+    quick_engine.point_alias(alias, first)
+    live = quick_engine.adapter(alias, statistics_ttl=0.0)
+    assert len(quick_engine.search(live, None, OLD.queries[0], limit=5)) == 5
+    quick_engine.point_alias(alias, second)
+    found = quick_engine.search(live, None, NEW.queries[0], limit=5)
+    assert ids(found) == np.argsort(-NEW.raw()[0])[:5].tolist()
+    if isinstance(quick_engine, MilvusEngine):
+        quick_engine.client().drop_alias(alias)
+    quick_engine.drop_collection(first)
+    quick_engine.drop_collection(second)
+
+
+@pytest.mark.parametrize("cache", ["all", "lazy"])
+def test_other_names_leave_what_is_held_of_a_collection(
+    quick_engine: Engine, fitted: list[tuple[str, Any]], cache: str
+) -> None:
+    package: Any = dbnorm_milvus if isinstance(quick_engine, MilvusEngine) else dbnorm_qdrant
+    wrapped = package.wrap(quick_engine.client(), statistics_ttl=3600.0, cache=cache)
+    collection, query = fitted[0][0], OLD.queries[0]
+    expected = ids(quick_engine.search(wrapped, collection, query, limit=10))
+    quick_engine.search(wrapped, collection, query, limit=10)
+    held = wrapped._dbnorm._adapters[collection].cache_info()
+    other = quick_engine.create(NEW.items[:2], metric="dot")
+    (wrapped.drop_collection if isinstance(quick_engine, MilvusEngine) else wrapped.delete_collection)(other)
+    assert ids(quick_engine.search(wrapped, collection, query, limit=10)) == expected
+    after = wrapped._dbnorm._adapters[collection].cache_info()
+    assert (after.misses, after.items) == (held.misses, held.items)
+    assert after.hits > held.hits
+
+
+def test_qdrant_groups_follow_too(qdrant_local: Engine) -> None:
+    first = qdrant_local.create(OLD.items, metric="dot", vector_name="image")
+    second = qdrant_local.create(NEW.items, metric="dot", vector_name="picture")
+    alias = qdrant_local.new_name()
+    qdrant_local.point_alias(alias, first)
+    live: Any = qdrant_local.adapter(alias, statistics_ttl=0.0)
+    OLD.fit(live)
+    qdrant_local.point_alias(alias, second)
+    groups = live.query_points_groups("number", NEW.queries[0].tolist(), limit=5).groups
+    assert [group.id for group in groups] == np.argsort(-NEW.raw()[0])[:5].tolist()
+    qdrant_local.adapter(first).drop()
+    qdrant_local.drop_collection(first)
+    qdrant_local.drop_collection(second)
+
+
+def test_names_given_anew_while_an_adapter_is_being_made_are_looked_at_again() -> None:
+    """It serves the call that it is made for, and the next one makes another."""
+
+    class Adapter:
+        collection_name = "images"
+
+        def statistics_in_use(self, **_: Any) -> Any:
+            return done("statistics")
+
+    made = []
+
+    def make(collection: str) -> Adapter:
+        made.append(Adapter())
+        if len(made) == 1:
+            behind.expire()
+        return made[-1]
+
+    behind: WrappedClient[Any, Any] = WrappedClient(object(), make, 3600.0)
+    assert [run(behind.adapter("images"), None) for _ in range(3)] == [made[0], made[1], made[1]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -311,9 +312,15 @@ def test_what_a_copied_payload_has_brought_along_is_replaced_and_dropped(qdrant_
     QdrantAdapter(client, copy).drop()
     assert all("dbnorm" not in record.payload for record in client.scroll(copy, limit=100)[0])
     client.upsert(copy, points)
+    client.delete_payload(copy, keys=[f"dbnorm.{key}" for key in points[0].payload["dbnorm"]], points=[0, 1])
+    assert client.retrieve(copy, [0])[0].payload["dbnorm"] == {}, "as it may be left by a fit"
     anew = QdrantAdapter(client, copy)
     generation = anew.fit(WORLD.query_bank, WORLD.gallery_bank, query_beta=3).statistics.generation
     assert all([*record.payload["dbnorm"]] == [f"g{generation}"] for record in client.scroll(copy, limit=100)[0])
+    anew.drop()
+    client.upsert(copy, points)
+    anew.drop()
+    assert all("dbnorm" not in record.payload for record in client.scroll(copy, limit=100)[0])
     for name in (collection, copy):
         QdrantAdapter(client, name).drop()
         qdrant_local.drop_collection(name)
@@ -323,7 +330,7 @@ def test_what_a_copied_payload_has_brought_along_is_replaced_and_dropped(qdrant_
 def test_what_only_looks_like_ours_is_not_taken_for_it(qdrant_local: QdrantEngine, value: Any) -> None:
     collection = qdrant_local.create(WORLD.items, payloads=[{"dbnorm": value}] * len(WORLD.items))
     adapter = QdrantAdapter(qdrant_local.client(), collection)
-    if value:  # an empty object is as good as none
+    if value:  # an empty object is what we may leave, and holds nothing to lose
         with pytest.raises(db.ForeignDataError, match="not of this library's making"):
             WORLD.fit(adapter)
     adapter.drop()
@@ -338,11 +345,18 @@ def test_what_only_looks_like_ours_is_not_taken_for_it(qdrant_local: QdrantEngin
         {"update_mode": models.UpdateMode.INSERT_ONLY},
         {"update_filter": models.Filter(must=[models.HasIdCondition(has_id=[])])},
         {"update_mode": models.UpdateMode.UPDATE_ONLY},
+        {"update_mode": models.UpdateMode.UPDATE_ONLY, "wait": False},
+        {"update_mode": models.UpdateMode.UPSERT},
     ],
-    ids=["insert only", "filter", "update only"],
+    ids=["insert only", "filter", "update only", "not waited for", "always"],
 )
+@pytest.mark.parametrize("reading_fails", [False, True])
 def test_a_conditional_upsert_is_served_as_it_was_written(
-    qdrant_local: QdrantEngine, cache: str, condition: dict[str, Any]
+    qdrant_local: QdrantEngine,
+    monkeypatch: pytest.MonkeyPatch,
+    cache: str,
+    condition: dict[str, Any],
+    reading_fails: bool,
 ) -> None:
     collection = qdrant_local.create(WORLD.items, metric="dot")
     client = qdrant_local.client()
@@ -355,7 +369,10 @@ def test_a_conditional_upsert_is_served_as_it_was_written(
 
     found(adapter)
     points = [models.PointStruct(id=row, vector=(-WORLD.items[row % 60]).tolist(), payload={}) for row in range(50, 70)]
+    if reading_fails:
+        monkeypatch.setattr(adapter._store, "items", Mock(side_effect=OSError("no connection")))
     adapter.upsert(points, **condition)
+    monkeypatch.undo()
     assert found(adapter) == found(uncached)
     uncached.drop()
     qdrant_local.drop_collection(collection)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import json
+import sys
 import uuid
 from pathlib import Path
 
@@ -87,3 +89,12 @@ def test_options_that_would_not_count_are_refused() -> None:
     assert Arm.parse("is,exact").exact
     with pytest.raises(InvalidParameterError, match="the name given for it is empty"):
         bank_of("", "query bank")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
+def test_json_keeps_every_character(monkeypatch: pytest.MonkeyPatch, encoding: str) -> None:
+    written = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(written, encoding=encoding, errors="replace"))
+    console.print_json({"id": "straße-中"})
+    sys.stdout.flush()
+    assert json.loads(written.getvalue().decode(encoding)) == {"id": "straße-中"}
