@@ -10,9 +10,8 @@ from uuid import UUID
 
 import numpy as np
 from qdrant_client import QdrantClient, models
-from qdrant_client.local.async_qdrant_local import AsyncQdrantLocal
-from qdrant_client.local.qdrant_local import QdrantLocal
 
+from dbnorm_qdrant.local import count_with_value, is_local
 from dbnorm_qdrant.payload import (
     generation_key,
     is_ours,
@@ -76,7 +75,6 @@ class QdrantStore(Store):
         self._info: VectorInfo | None = None
         self._real_name = collection_name
         self._checkpoint_ids: set[int] = set()
-        self._untouched = False  # no point had statistics when a fit last looked
 
     def close(self) -> None:
         self.client.close()
@@ -92,7 +90,7 @@ class QdrantStore(Store):
 
     @property
     def concurrent(self) -> bool:
-        return not isinstance(self.client._client, (QdrantLocal, AsyncQdrantLocal))
+        return not is_local(self.client)
 
     # --- reading -----------------------------------------------------------------------------------------------
 
@@ -133,12 +131,14 @@ class QdrantStore(Store):
         return self.client.count(self.collection, exact=True).count
 
     def count_fitted(self, generation: int, *, just_written: bool = False) -> int:
-        # where there were none before, any statistics are these; a local client takes long over longer paths
-        return self._count(KEY if just_written and self._untouched else _path(generation))
+        return self._count(KEY, generation_key(generation))
 
-    def _count(self, key: str) -> int:
-        """How many points have a value there."""
-        return self.client.count(self.collection, count_filter=_has(key), exact=True).count
+    def _count(self, *path: str) -> int:
+        """How many points have a value at a path of keys."""
+        counted = count_with_value(self.client, self.collection, *path)
+        if counted is None:
+            counted = self.client.count(self.collection, count_filter=_has(".".join(path)), exact=True).count
+        return counted
 
     def has_items(self, generation: int) -> bool:
         """Whether any item has statistics of a generation."""
@@ -247,8 +247,7 @@ class QdrantStore(Store):
 
     def check_writable(self) -> None:
         known = KEY in self.read_documents()
-        self._untouched = not known and not self._count(KEY)
-        for records in () if self._untouched else self._our_values():
+        for records in self._our_values() if known or self._count(KEY) else ():
             values = [(record.id, (record.payload or {}).get(KEY)) for record in records]
             taken = [
                 item
@@ -268,7 +267,7 @@ class QdrantStore(Store):
         if any(self._exists_and_is_ours(which, refuse=False) for which in SLOTS):
             return True
         # what points of a fitted collection have brought along that were copied from there
-        pages = () if self._untouched else self._our_values()
+        pages = self._our_values() if self._count(KEY) else ()
         return any(is_written_by_us((record.payload or {}).get(KEY)) for records in pages for record in records)
 
     def has_banks(self, generation: int) -> bool:
@@ -400,7 +399,7 @@ class QdrantStore(Store):
 
     def _apply(self, changes: Sequence[_Change], wait: bool) -> None:
         """One request; in local mode, where there are none, one call after the other, which is quicker."""
-        if isinstance(self.client._client, QdrantLocal):
+        if is_local(self.client) and isinstance(self.client, QdrantClient):  # an async client would hop for each
             for key, payload, ids in changes:
                 self.client.set_payload(self.collection, payload, points=ids, key=key)
             return
@@ -446,7 +445,6 @@ class QdrantStore(Store):
 
     def remove_all(self) -> None:
         self.describe(fresh=True)
-        self._untouched = False
         for records in self._our_values():
             ours = [record.id for record in records if is_ours((record.payload or {}).get(KEY))]
             if ours:
