@@ -98,6 +98,9 @@ class SyntheticStore(Store):
     def has_leftovers(self) -> bool:
         return False
 
+    def has_banks(self, generation: int) -> bool:
+        return True
+
     def discard_orphans(self, generation: int) -> int:
         return 0
 
