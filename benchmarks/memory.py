@@ -101,6 +101,9 @@ class SyntheticStore(Store):
     def has_banks(self, generation: int) -> bool:
         return True
 
+    def remove_remains(self) -> int:
+        return 0
+
     def discard_orphans(self, generation: int) -> int:
         return 0
 

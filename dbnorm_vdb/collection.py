@@ -221,10 +221,12 @@ class NormalizedCollection(Generations, ABC):
     def drop(self) -> None:
         """Remove everything that this library stored for the collection, and nothing else. Safe to repeat.
 
+        If the collection itself has been dropped, its companion collections are removed.
+
         Raises:
             FitInProgressError: a fit is running.
         """
-        if self._ledger.begin_removal():
+        if not self._store.remove_remains() and self._ledger.begin_removal():
             self._store.remove_all()
             self._ledger.remove()
         self._remember(None)

@@ -257,6 +257,10 @@ class Store(ABC):
     def remove_all(self) -> None:
         """Remove everything of ours but the documents at the collection level."""
 
+    @abstractmethod
+    def remove_remains(self) -> int:
+        """If the collection itself is gone, remove its companion collections; how many there were."""
+
 
 CHECKPOINT = "checkpoint"
 _FIRST_CHECKPOINT_ID = 1 << 40

@@ -542,10 +542,19 @@ class MilvusStore(Store):
             self.client.drop_collection(name)
 
     def discard_generations(self, *, keep: int | None) -> None:
-        for which in SLOTS:
-            if keep is None or which != slot(keep):
-                for name in self._our_companions(which, refuse=False):
-                    self.client.drop_collection(name)
+        self._drop_companions(keep)
+
+    def _drop_companions(self, keep: int | None) -> int:
+        """Drop those of ours that are not of one generation; how many there were."""
+        slots = [which for which in SLOTS if keep is None or which != slot(keep)]
+        names = [name for which in slots for name in self._our_companions(which, refuse=False)]
+        for name in names:
+            self.client.drop_collection(name)
+        return len(names)
+
+    def remove_remains(self) -> int:
+        there = self.client.has_collection(self.collection) or self._real_name in self.client.list_collections()
+        return 0 if there else self._drop_companions(None)
 
     def remove_all(self) -> None:
         self.describe(fresh=True)

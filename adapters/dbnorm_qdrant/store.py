@@ -451,10 +451,19 @@ class QdrantStore(Store):
                 self.client.delete_payload(self.collection, keys=[KEY], points=ours)
         self._drop_banks(None)
 
-    def _drop_banks(self, keep: int | None) -> None:
+    def remove_remains(self) -> int:
+        there = {collection.name for collection in self.client.get_collections().collections}
+        there |= {alias.alias_name for alias in self.client.get_aliases().aliases}
+        return 0 if there & {self.collection, self._real_name} else self._drop_banks(None)
+
+    def _drop_banks(self, keep: int | None) -> int:
+        """Drop our companions, but for those of one generation; how many there were."""
+        dropped = 0
         for which in SLOTS:
             if (keep is None or which != slot(keep)) and self._exists_and_is_ours(which, refuse=False):
                 self.client.delete_collection(self._banks(which))
+                dropped += 1
+        return dropped
 
 
 def _page(records: Sequence[models.Record], name: str, dimension: int) -> Page:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from adapters.world import World
-from harness import FACES, Engine, fixture_name
+from harness import FACES, Engine, MilvusEngine, fixture_name
 from oracle import assert_same_order, bias
 from qdrant_client import models
 
@@ -324,3 +324,28 @@ def test_items_without_any_vector_are_noticed_before_anything_is_written(qdrant_
         world.fit(qdrant_local.adapter(collection, "image"))
     assert qdrant_local.snapshot(collection) == before
     qdrant_local.drop_collection(collection)
+
+
+def test_drop_removes_what_a_collection_that_is_gone_has_left(engine: Engine, world: World) -> None:
+    collection = engine.create(world.items, metric=world.metric)
+    world.fit(engine.adapter(collection))
+    neighbour = engine.create(world.items, metric=world.metric)
+    other = engine.adapter(neighbour)
+    world.fit(other)
+    engine.drop_collection(collection)
+    client = engine.client()
+
+    def names() -> list[str]:
+        if isinstance(engine, MilvusEngine):
+            return sorted(client.list_collections())
+        return sorted(found.name for found in client.get_collections().collections)
+
+    assert [name for name in names() if name.startswith(collection)]
+    before = names()
+    engine.adapter(collection).drop()
+    assert names() == [name for name in before if not name.startswith(collection)]
+    with pytest.raises(Exception, match=collection):  # now there is nothing of that name
+        engine.adapter(collection).drop()
+    assert other.status().coverage == 1.0
+    other.drop()
+    engine.drop_collection(neighbour)
