@@ -344,7 +344,7 @@ def test_drop_removes_what_a_collection_that_is_gone_has_left(engine: Engine, wo
     before = names()
     engine.adapter(collection).drop()
     assert names() == [name for name in before if not name.startswith(collection)]
-    with pytest.raises(Exception, match=collection):  # now there is nothing of that name
+    with pytest.raises(Exception, match="not (found|exist)"):  # now there is nothing of that name
         engine.adapter(collection).drop()
     assert other.status().coverage == 1.0
     other.drop()
