@@ -54,7 +54,7 @@ class Target:
             )
         if parts.fragment or url.endswith("#"):
             raise InvalidTargetError(
-                f"what stands behind the '#' in {url!r} would be cut off; write %23 for a '#' that is part of a name"
+                "what stands behind the '#' in the URL would be cut off; write %23 for a '#' that is part of a name"
             )
         given = dict(parse_qsl(parts.query, keep_blank_values=True))
         unknown = sorted(set(given) - set(options))

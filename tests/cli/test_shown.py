@@ -83,6 +83,12 @@ def test_a_target_is_not_cut_off(url: str) -> None:
     assert "#" in Target.parse(url.replace("#", "%23") + "x").path + Target.parse(url.replace("#", "%23")).collection
 
 
+def test_what_is_said_of_a_target_does_not_repeat_what_may_be_secret() -> None:
+    with pytest.raises(InvalidTargetError) as raised:
+        Target.parse("qdrant+http://localhost/images?api_key=secret#x")
+    assert "secret" not in str(raised.value)
+
+
 def test_options_that_would_not_count_are_refused() -> None:
     with pytest.raises(InvalidParameterError, match="exact takes no value"):
         Arm.parse("is,exact=false")
