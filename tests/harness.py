@@ -117,6 +117,10 @@ class Engine(ABC):
     def point_alias(self, alias: str, collection: str) -> None:
         """Let an alias, which there may be already, stand for a collection."""
 
+    @abstractmethod
+    def drop_alias(self, alias: str) -> None:
+        """Remove it, before its collection is dropped."""
+
     def string_ids(self, n: int) -> list[str]:
         return [str(uuid.uuid5(uuid.NAMESPACE_URL, str(i))) for i in range(n)]
 
@@ -215,12 +219,14 @@ class QdrantEngine(Engine):
             self._client.delete_collection(f"{collection}__dbnorm_bank{suffix}")
 
     def point_alias(self, alias, collection):
-        known = [one.alias_name for one in self._client.get_aliases().aliases]
-        changes: list[Any] = [models.DeleteAliasOperation(delete_alias=models.DeleteAlias(alias_name=alias))]
+        if alias in [one.alias_name for one in self._client.get_aliases().aliases]:
+            self.drop_alias(alias)
         create = models.CreateAlias(collection_name=collection, alias_name=alias)
-        self._client.update_collection_aliases(
-            [*changes[: alias in known], models.CreateAliasOperation(create_alias=create)]
-        )
+        self._client.update_collection_aliases([models.CreateAliasOperation(create_alias=create)])
+
+    def drop_alias(self, alias):
+        delete = models.DeleteAlias(alias_name=alias)
+        self._client.update_collection_aliases([models.DeleteAliasOperation(delete_alias=delete)])
 
     def engine_score(self, similarity, metric):
         if metric != "euclidean":
@@ -323,6 +329,9 @@ class MilvusEngine(Engine):
     def point_alias(self, alias, collection):
         known = any(self._client.list_aliases(name).get("aliases") for name in self._client.list_collections())
         (self._client.alter_alias if known else self._client.create_alias)(collection, alias)
+
+    def drop_alias(self, alias):
+        self._client.drop_alias(alias)
 
     def engine_score(self, similarity, metric):
         return -similarity if metric == "euclidean" else similarity

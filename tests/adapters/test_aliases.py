@@ -41,9 +41,7 @@ def alias(quick_engine: Engine, fitted: list[tuple[str, Any]]) -> Iterator[str]:
     name = quick_engine.new_name()
     quick_engine.point_alias(name, fitted[0][0])
     yield name
-    client = quick_engine.client()
-    if isinstance(client, MilvusClient):
-        client.drop_alias(name)
+    quick_engine.drop_alias(name)
 
 
 def ids(found: list[Found]) -> list[Any]:
@@ -100,8 +98,7 @@ def test_a_collection_made_anew_without_statistics_is_searched_by_its_own_vector
     best = np.argsort(-OTHER.raw()[0])[:5].tolist()
     assert ids(found) == best
     assert ids(quick_engine.search(live, None, OTHER.queries[0], limit=5, method="raw")) == best
-    if isinstance(quick_engine, MilvusEngine):
-        quick_engine.client().drop_alias(alias)
+    quick_engine.drop_alias(alias)
     quick_engine.adapter(first).drop()
     quick_engine.drop_collection(first)
     quick_engine.drop_collection(second)
@@ -121,8 +118,7 @@ def test_a_wrapped_client_that_gives_a_name_to_another_collection_knows(quick_en
     quick_engine.point_alias(alias, new)
     quick_engine._client = own  # type: ignore[attr-defined]
     assert quick_engine.search(wrapped, alias, query, limit=10) == raw
-    if isinstance(quick_engine, MilvusEngine):
-        quick_engine.client().drop_alias(alias)
+    quick_engine.drop_alias(alias)
     quick_engine.adapter(old).drop()
     quick_engine.drop_collection(old)
     quick_engine.drop_collection(new)
@@ -173,8 +169,7 @@ def test_an_adapter_that_never_saw_statistics_follows_too(quick_engine: Engine) 
     quick_engine.point_alias(alias, second)
     found = quick_engine.search(live, None, NEW.queries[0], limit=5)
     assert ids(found) == np.argsort(-NEW.raw()[0])[:5].tolist()
-    if isinstance(quick_engine, MilvusEngine):
-        quick_engine.client().drop_alias(alias)
+    quick_engine.drop_alias(alias)
     quick_engine.drop_collection(first)
     quick_engine.drop_collection(second)
 
